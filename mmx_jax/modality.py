@@ -1,0 +1,486 @@
+"""Modalities: which entries of the data form a unit, and what replaces a unit that is removed.
+
+A unit is what an explanation scores: an image patch, a token, an audio frame, a graph's node or
+edge, a table's column. ``groups`` says for every entry of the data which unit gates it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from mmx_jax import moves as mv
+from mmx_jax.errors import InputError
+from mmx_jax.numerics import is_inexact, is_traced
+from mmx_jax.typing import RESERVED, Inputs, PRNGKey, record, static
+
+__all__ = ["Modality", "check_inputs", "check_modalities"]
+
+
+@record
+class Modality:
+    """The units of one modality, and the reference that stands for their absence.
+
+    Args:
+      groups: a pytree like the data whose leaves are integer arrays that broadcast to the data's
+        leaf, or tuples of such arrays: entry i is gated by the product of the gates of its units.
+        -1 is never gated.
+      reference: like the data; zeros if None; with ``draws > 0`` every leaf has a leading axis of
+        that many draws, and values are averaged over them after the link (a marginal reference).
+      units: how many units there are; the largest of ``groups`` plus one if None.
+      draws: the number of reference draws; 0 for one fixed reference.
+      kind: what a unit is: ``"patch"``, ``"token"``, ``"frame"``, ``"node"``, ``"edge"``,
+        ``"column"`` or anything else.
+      reference_kind: ``"zero"``, ``"mean"``, ``"given"`` or ``"marginal"``, named in every report.
+      layout: how a picture lays the units out: the grid of patches, the endpoints of edges.
+      labels: names of the units, or of the vocabulary's ids where the kind is ``"token id"``.
+      moves: changes that preserve the meaning (:mod:`mmx_jax.moves`).
+
+    Raises:
+      InputError: groups that are not integers, name no unit, or exceed ``units``; a reference of
+        another structure.
+
+    >>> Modality(groups=jnp.array([0, 0, 1, -1])).units
+    2
+    >>> Modality.patches((8, 8), 2).units, Modality.nodes(5, 3).units
+    (16, 5)
+    """
+
+    groups: PyTree
+    reference: PyTree = None
+    units: int = static(default=None)
+    draws: int = static(default=0)
+    kind: str = static(default="unit")
+    reference_kind: str = static(default="zero")
+    layout: tuple[Any, ...] = static(default=())
+    labels: tuple[str, ...] = static(default=())
+    moves: tuple[mv.Move, ...] = static(default=())
+
+    def __post_init__(self) -> None:
+        """Checks what a person passed; transformations of JAX do not come here."""
+        groups = jax.tree.map(_as_tuple, self.groups, is_leaf=_is_group)
+        leaves = jax.tree.leaves(groups)
+        if not leaves:
+            raise InputError(
+                "groups", "holds no array", "give an integer array per leaf of the data"
+            )
+        for leaf in leaves:
+            if not np.issubdtype(leaf.dtype, np.integer):
+                raise InputError(
+                    "groups", f"has dtype {leaf.dtype}", "use integers: the unit of each entry"
+                )
+        highest = max(int(np.max(leaf, initial=-1)) for leaf in leaves)
+        lowest = min(int(np.min(leaf, initial=0)) for leaf in leaves)
+        units = highest + 1 if self.units is None else self.units
+        if units < 1 or highest >= units or lowest < -1:
+            raise InputError(
+                "groups", f"holds {lowest} to {highest} for {units} units", "use -1 to units - 1"
+            )
+        reference = self.reference
+        if reference is None:
+            reference = jax.tree.map(lambda _: jnp.zeros(()), groups, is_leaf=_is_tuple)
+        reference = jax.tree.map(jnp.asarray, reference)
+        if jax.tree.structure(reference) != jax.tree.structure(groups, is_leaf=_is_tuple):
+            raise InputError(
+                "reference",
+                f"has the structure {jax.tree.structure(reference)}",
+                f"give {jax.tree.structure(groups, is_leaf=_is_tuple)}, as groups",
+            )
+        if self.draws < 0 or any(
+            np.shape(x)[:1] != (self.draws,) for x in jax.tree.leaves(reference) if self.draws
+        ):
+            raise InputError(
+                "reference",
+                f"does not lead with {self.draws} draws",
+                "stack one reference per draw",
+            )
+        # 32 bits in every mode of precision, so that compiled programs can be shared
+        groups = jax.tree.map(lambda g: g.astype(np.int32), groups)
+        object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "reference", reference)
+        object.__setattr__(self, "units", units)
+
+    @classmethod
+    def patches(cls, shape: Sequence[int], patch: int | tuple[int, int]) -> "Modality":
+        """An image ``[H, W]`` or ``[H, W, C]`` cut into patches, row by row.
+
+        Args:
+          shape: of the image.
+          patch: height and width of a patch; both must divide the image's.
+        """
+        height, width = (patch, patch) if isinstance(patch, int) else patch
+        shape = tuple(shape)
+        if len(shape) not in (2, 3):
+            raise InputError(
+                "shape", f"is {shape}", "give (height, width) or (height, width, channels)"
+            )
+        if height < 1 or width < 1 or shape[0] % height or shape[1] % width:
+            raise InputError(
+                "patch", f"is {(height, width)} for an image {shape}", "use divisors of its sides"
+            )
+        rows, columns = shape[0] // height, shape[1] // width
+        grid = np.arange(rows * columns).reshape(rows, columns)
+        groups = np.kron(grid, np.ones((height, width), int)).reshape(
+            shape[:2] + (1,) * (len(shape) - 2)
+        )
+        return cls(
+            groups=groups,
+            reference=jnp.zeros(shape),
+            kind="patch",
+            layout=(rows, columns),
+            moves=(mv.Noise(), mv.Offset(), mv.Gain(), mv.Roll((rows, columns), (height, width))),
+        )
+
+    @classmethod
+    def tokens(cls, length: int, dim: int) -> "Modality":
+        """Token vectors ``[length, dim]``, a unit per token."""
+        return cls._rows(length, dim, "token", (mv.Noise(), mv.Gain()))
+
+    @classmethod
+    def frames(cls, length: int, dim: int) -> "Modality":
+        """Audio or video frames ``[length, dim]``, a unit per frame."""
+        return cls._rows(length, dim, "frame", (mv.Noise(), mv.Gain(), mv.Roll((length,), (1,))))
+
+    @classmethod
+    def _rows(cls, length: int, dim: int, kind: str, moves: tuple[mv.Move, ...]) -> "Modality":
+        _positive(length=length, dim=dim)
+        return cls(
+            np.arange(length)[:, None],
+            jnp.zeros((length, dim)),
+            kind=kind,
+            layout=(length,),
+            moves=moves,
+        )
+
+    @classmethod
+    def token_ids(
+        cls,
+        length: int,
+        vocabulary: int | Sequence[str],
+        mask: int = 0,
+        synonyms: Sequence[int] | None = None,
+    ) -> "Modality":
+        """Integer token ids ``[length]``; a removed token becomes the id ``mask``.
+
+        Args:
+          length: tokens per example.
+          vocabulary: its size, or its words (shown in reports).
+          mask: the id that stands for no token.
+          synonyms: for each id the id of a word of the same meaning; a semantic move if given.
+        """
+        words = () if isinstance(vocabulary, int) else tuple(vocabulary)
+        size = vocabulary if isinstance(vocabulary, int) else len(words)
+        _positive(length=length, vocabulary=size)
+        if not 0 <= mask < size:
+            raise InputError("mask", f"is {mask}", f"use an id of the vocabulary, 0 to {size - 1}")
+        if synonyms is not None and (
+            len(synonyms) != size or not all(0 <= s < size for s in synonyms)
+        ):
+            raise InputError(
+                "synonyms", "does not map the vocabulary to itself", f"give {size} ids"
+            )
+        return cls(
+            np.arange(length),
+            jnp.full((length,), mask, jnp.int32),
+            kind="token id",
+            reference_kind="given",
+            layout=(length, size),
+            labels=words,
+            moves=() if synonyms is None else (mv.Synonyms(tuple(int(s) for s in synonyms)),),
+        )
+
+    @classmethod
+    def nodes(cls, count: int, dim: int) -> "Modality":
+        """A graph ``{"features": [count, dim], "adjacency": [count, count]}``, a unit per node.
+
+        An edge is gated by both of its ends: removing a node removes its edges.
+        """
+        _positive(count=count, dim=dim)
+        node = np.arange(count)
+        return cls(
+            {"features": (node[:, None],), "adjacency": (node[:, None], node[None, :])},
+            {"features": jnp.zeros((count, dim)), "adjacency": jnp.zeros((count, count))},
+            kind="node",
+            layout=(count,),
+            moves=(mv.Noise(), mv.Relabel()),
+        )
+
+    @classmethod
+    def edges(cls, count: int, nodes: int | None = None, dim: int = 1) -> "Modality":
+        """A graph's edges, a unit per edge.
+
+        Args:
+          count: how many edges. Without ``nodes`` the data is a vector ``[count]`` of weights.
+          nodes: if given, the data is ``{"features": [nodes, dim], "adjacency": [nodes, nodes]}``,
+            and ``count`` is ``nodes (nodes - 1) / 2`` undirected edges (i < j, row by row) or
+            ``nodes (nodes - 1)`` directed ones. Features and the diagonal are never gated.
+          dim: features per node.
+        """
+        _positive(count=count, dim=dim)
+        if nodes is None:
+            return cls(
+                np.arange(count), jnp.zeros((count,)), kind="edge", layout=(), moves=(mv.Noise(),)
+            )
+        table = np.full((nodes, nodes), -1)
+        upper = np.triu_indices(nodes, 1)
+        off = np.nonzero(~np.eye(nodes, dtype=bool))
+        if count == len(upper[0]):
+            table[upper] = np.arange(count)
+            table.T[upper] = np.arange(count)
+            ends = zip(*upper, strict=True)
+        elif count == len(off[0]):
+            table[off] = np.arange(count)
+            ends = zip(*off, strict=True)
+        else:
+            raise InputError(
+                "count",
+                f"is {count} for {nodes} nodes",
+                f"use {len(upper[0])} (undirected) or {len(off[0])}",
+            )
+        return cls(
+            {"features": (np.full((1, 1), -1),), "adjacency": (table,)},
+            {"features": jnp.zeros((nodes, dim)), "adjacency": jnp.zeros((nodes, nodes))},
+            kind="edge",
+            layout=tuple((int(i), int(j)) for i, j in ends),
+            moves=(mv.Noise(),),
+        )
+
+    @classmethod
+    def columns(cls, count: int, names: Sequence[str] = ()) -> "Modality":
+        """A row of a table ``[count]``, a unit per column."""
+        _positive(count=count)
+        if names and len(names) != count:
+            raise InputError(
+                "names", f"has {len(names)} entries for {count} columns", "give one each"
+            )
+        return cls(
+            np.arange(count),
+            jnp.zeros((count,)),
+            kind="column",
+            layout=(count,),
+            labels=tuple(names),
+            moves=(mv.Noise(),),
+        )
+
+    def with_reference(self, reference: PyTree) -> "Modality":
+        """The same units with a reference of the user's."""
+        return replace(self, reference=reference, draws=0, reference_kind="given")
+
+    def with_mean(self, batch: PyTree) -> "Modality":
+        """The mean of a batch of data (leading axis: examples) as reference; real data only."""
+        if not all(is_inexact(leaf) for leaf in jax.tree.leaves(batch)):
+            raise InputError(
+                "batch", "holds integers, which have no mean", "use with_reference or with_marginal"
+            )
+        return replace(
+            self,
+            reference=jax.tree.map(lambda leaf: jnp.mean(leaf, 0), batch),
+            draws=0,
+            reference_kind="mean",
+        )
+
+    def with_marginal(self, batch: PyTree, draws: int, key: PRNGKey) -> "Modality":
+        """Draws from a batch of data as reference; values are averaged over them after the link.
+
+        Modalities ablated together take the same draw. A single donor is refused: on XOR it
+        leaves 30 % of the inputs without any effect.
+        """
+        count = jax.tree.leaves(batch)[0].shape[0]
+        if not 2 <= draws <= count:
+            raise InputError(
+                "draws", f"is {draws} of {count} examples", "draw at least 2, at most all"
+            )
+        rows = jax.random.permutation(key, count)[:draws]
+        return replace(
+            self,
+            reference=jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], batch),
+            draws=draws,
+            reference_kind="marginal",
+        )
+
+    def reference_at(self, draw: int | Int[Array, ""] = 0) -> PyTree:
+        """The reference, or its draw number ``draw``."""
+        return (
+            jax.tree.map(lambda leaf: leaf[draw], self.reference) if self.draws else self.reference
+        )
+
+    def blend(
+        self,
+        data: PyTree,
+        gate: Float[Array, "units"] | Bool[Array, "units"],
+        draw: int | Int[Array, ""] = 0,
+    ) -> PyTree:
+        """The data with units replaced by the reference: ``g x + (1 - g) reference`` per entry.
+
+        Args:
+          data: of one example.
+          gate: booleans choose; floats blend, which integer leaves refuse.
+          draw: which reference draw.
+
+        Raises:
+          InputError: a float gate on an integer leaf, or a gate of another length.
+        """
+        if gate.shape != (self.units,):
+            raise InputError(
+                "gate", f"has shape {gate.shape}", f"use ({self.units},), one entry per unit"
+            )
+        hard = gate.dtype == jnp.bool_
+        one = jnp.ones((1,), gate.dtype)
+        padded = jnp.concatenate([gate, one])  # -1 reads the last entry
+
+        def mix(leaf: Any, reference: Array, groups: tuple[Any, ...]) -> Array:
+            leaf = jnp.asarray(leaf)
+            reference = jnp.asarray(reference).astype(leaf.dtype)
+            parts = [padded[jnp.asarray(g)] for g in groups]
+            if hard:
+                open_ = parts[0]
+                for part in parts[1:]:
+                    open_ = open_ & part
+                return jnp.where(open_, leaf, reference)
+            if not is_inexact(leaf):
+                raise InputError(
+                    "gate",
+                    f"is soft ({gate.dtype}) on data of {leaf.dtype}",
+                    "use boolean gates for integer data",
+                )
+            weight = parts[0]
+            for part in parts[1:]:
+                weight = weight * part
+            weight = weight.astype(leaf.dtype)
+            return weight * leaf + (1 - weight) * reference
+
+        return jax.tree.map(
+            lambda groups, leaf, ref: mix(leaf, ref, groups),
+            self.groups,
+            data,
+            self.reference_at(draw),
+            is_leaf=_is_tuple,
+        )
+
+    def reduce(self, elements: PyTree) -> Float[Array, "units"]:
+        """Sums attributions of entries over units: a unit's score is the sum over its elements.
+
+        An entry gated by several units (an edge of two nodes) is shared between them in equal
+        parts, so the total is kept; entries that are never gated are left out.
+        """
+        total = jnp.zeros((self.units,), jnp.float32)
+        groups = jax.tree.leaves(self.groups, is_leaf=_is_tuple)
+        for leaf, where in zip(
+            jax.tree.leaves(elements, is_leaf=lambda x: x is None), groups, strict=True
+        ):
+            if leaf is None:
+                continue
+            for g in where:
+                index = jnp.broadcast_to(g, leaf.shape).reshape(-1)
+                share = leaf.reshape(-1) / len(where)
+                total = (
+                    total.astype(share.dtype)
+                    .at[jnp.where(index < 0, self.units, index)]
+                    .add(share, mode="drop")
+                )
+        return total
+
+
+def _positive(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise InputError(name, f"is {size}", "use a positive number")
+
+
+def _is_tuple(x: Any) -> bool:
+    return isinstance(x, tuple)
+
+
+def _is_group(x: Any) -> bool:
+    return isinstance(x, tuple | list) and all(hasattr(i, "dtype") for i in x)
+
+
+def _as_tuple(x: Any) -> tuple[np.ndarray, ...]:
+    return tuple(np.asarray(g) for g in x) if isinstance(x, tuple | list) else (np.asarray(x),)
+
+
+def check_modalities(modalities: dict[str, Modality]) -> None:
+    """Raises where names are reserved, none is given, or marginal draws differ in number."""
+    if not modalities:
+        raise InputError("modalities", "is empty", "give at least one")
+    for name in modalities:
+        if not isinstance(name, str) or not name or name in RESERVED or "<-" in name or "/" in name:
+            raise InputError(
+                "modalities",
+                f"has the name {name!r}",
+                "use a text that is not 'joint' and holds neither '<-' nor '/'",
+            )
+    draws = {m.draws for m in modalities.values() if m.draws}
+    if len(draws) > 1:
+        raise InputError(
+            "modalities", f"have {sorted(draws)} marginal draws", "use one number for all"
+        )
+
+
+def check_inputs(modalities: dict[str, Modality], inputs: Inputs, batched: bool = False) -> None:
+    """Raises one clear error where inputs don't fit their modalities.
+
+    Args:
+      modalities: by name.
+      inputs: of one example, or of a batch with a leading axis.
+      batched: whether there is a leading axis of examples.
+
+    Raises:
+      InputError: a missing or extra modality; another structure, shape or kind of dtype; NaN or
+        infinite entries (checked on concrete arrays).
+    """
+    check_modalities(modalities)
+    missing, extra = sorted(set(modalities) - set(inputs)), sorted(set(inputs) - set(modalities))
+    if missing:
+        raise InputError(
+            "inputs", f"lacks {', '.join(missing)}", f"give {', '.join(sorted(modalities))}"
+        )
+    if extra:
+        raise InputError(
+            "inputs", f"has the unknown {', '.join(extra)}", f"give {', '.join(sorted(modalities))}"
+        )
+    for name, modality in modalities.items():
+        _check_data(f"inputs[{name!r}]", modality, inputs[name], int(batched))
+
+
+def _check_data(argument: str, modality: Modality, data: PyTree, skip: int) -> None:
+    expected = jax.tree.structure(modality.reference)
+    if jax.tree.structure(data) != expected:
+        raise InputError(
+            argument, f"has the structure {jax.tree.structure(data)}", f"give {expected}"
+        )
+    groups = jax.tree.leaves(modality.groups, is_leaf=_is_tuple)
+    rows = zip(
+        jax.tree.leaves_with_path(data),
+        jax.tree.leaves(modality.reference_at(0)),
+        groups,
+        strict=True,
+    )
+    for (path, leaf), reference, where in rows:
+        label = argument + jax.tree_util.keystr(path)
+        if not hasattr(leaf, "shape") or np.ndim(leaf) < skip:
+            raise InputError(label, f"is {type(leaf).__name__}", "give an array")
+        shape = tuple(leaf.shape[skip:])
+        for name, other in (("reference", reference.shape), *(("groups", g.shape) for g in where)):
+            try:
+                fits = np.broadcast_shapes(shape, other) == shape
+            except ValueError:
+                fits = False
+            known = name == "reference" and other != ()
+            if not fits or (known and shape != tuple(other)):
+                raise InputError(label, f"has shape {shape}", f"its {name} need {tuple(other)}")
+        if not (is_inexact(leaf) or jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.dtype == bool):
+            raise InputError(label, f"has dtype {leaf.dtype}", "use real numbers or integers")
+        whole = not is_inexact(reference)
+        if reference.shape != () and whole == is_inexact(leaf):
+            raise InputError(
+                label,
+                f"has dtype {leaf.dtype}",
+                f"use {'integers' if whole else 'real numbers'}, as its reference",
+            )
+        if is_inexact(leaf) and not is_traced(leaf) and not np.all(np.isfinite(leaf)):
+            raise InputError(label, "holds NaN or infinite entries", "clean the data first")
