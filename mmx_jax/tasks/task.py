@@ -1,0 +1,60 @@
+"""What a task is: a sampler of labelled examples, and what is known of them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Int
+
+from mmx_jax.modality import Modality
+from mmx_jax.model import FunctionModel
+from mmx_jax.typing import Explainer, Inputs, record, static
+
+__all__ = ["Batch", "Task"]
+
+
+class Batch(NamedTuple):
+    """Examples with a leading axis.
+
+    Attributes:
+      inputs: per modality ``[n, ...]``.
+      labels: ``[n]``.
+      truth: what is known per example: ``mode`` ``[n]``, an index into ``Task.modes``; in analytic
+        worlds also ``relevant``, ``{m: bool [n, units]}`` (every copy counts), and ``set_only``
+        ``[n]``, true where only a set of units is the truth, because any of its copies would do.
+    """
+
+    inputs: Inputs
+    labels: Int[Array, "n"]
+    truth: dict[str, Any]
+
+
+@record
+class Task:
+    """A multimodal problem.
+
+    Attributes:
+      modalities: by name.
+      sample: ``sample(key, n) -> Batch`` of the evaluation split; a callable pytree.
+      sample_training: the same of the training split.
+      model: the exact model where the task is analytic, otherwise None.
+      reference: the explainer that returns the true contributions of the exact model, otherwise
+        None.
+      name: as the command line calls it.
+      outputs: how many outputs a model of it has.
+      target: the output that is explained, where the task fixes one; None for the predicted one.
+      target_names: a word per output.
+      modes: a word per mode.
+      description: one or two plain sentences.
+    """
+
+    modalities: dict[str, Modality]
+    sample: Callable[..., Batch]
+    sample_training: Callable[..., Batch]
+    model: FunctionModel | None
+    reference: Explainer | None
+    name: str = static()
+    outputs: int = static()
+    target: int | None = static()
+    target_names: tuple[str, ...] = static()
+    modes: tuple[str, ...] = static()
+    description: str = static()
