@@ -1,0 +1,116 @@
+"""What one example's explanation says in words, naming only units that pass keep and remove."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmx_jax.report.pictures import unit_names
+from mmx_jax.report.svg import number
+
+__all__ = ["agreement", "listed", "sentence"]
+
+NAMED = 4
+"""At most this many units are named; the rest are counted."""
+
+
+def listed(names: Sequence[str], most: int | None = None) -> str:
+    """Names as a person lists them.
+
+    >>> listed(["a", "b", "c"]), listed(["a", "b", "c"], 2)
+    ('a, b and c', 'a, b and 1 more')
+    """
+    names = list(names)
+    if most is not None and len(names) > most:
+        names = [*names[:most], f"{len(names) - most} more"]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def sentence(
+    example: dict[str, Any], explanation: dict[str, Any], specs: dict[str, dict[str, Any]]
+) -> str:
+    """One sentence: why the model answers so, according to one explanation.
+
+    Units are named only where a set of them, the highest-ranked ones of its modality, passes both
+    tests on this example: keeping it suffices and removing it hurts nearly as much as removing
+    any set of its size. The smallest such set is named.
+
+    Args:
+      example: one entry of ``panels["examples"]``.
+      explanation: one of its explanations.
+      specs: the modalities, from :func:`~mmx_jax.report.pictures.describe`.
+    """
+    reasons, rest = [], []
+    redundant = set(example["redundant"])
+    for name in sorted(specs):
+        df, state = number(abs(example["effects"][name])), example["state"][name]
+        named = explanation["named"][name]
+        if name in redundant:
+            continue
+        if state == "inactive":
+            rest.append(f"the {name} changes nothing (df {df})")
+        elif state == "active" and named:
+            reasons.append(_clause(name, specs[name], example["inputs"][name], named))
+        elif state == "active":
+            rest.append(
+                f"the {name} matters (df {df}), but no units marked there pass keep and remove"
+            )
+        else:
+            rest.append(f"the {name} changes little (df {df})")
+    if redundant:
+        told = [f"the {n} (df {number(abs(example['effects'][n]))})" for n in sorted(redundant)]
+        alone = len(told) == 1
+        rest.append(
+            f"{listed(told)} only repeats what is said elsewhere"
+            if alone
+            else f"{listed(told)} stand in for each other"
+        )
+    opening = f"The model says {example['target_name']} ({number(example['value'])})"
+    if reasons:
+        text = f"{opening} because {' and '.join(reasons)}"
+        return "; ".join([text, *rest]) + "."
+    return f"{opening}; {'; '.join(rest)}."
+
+
+def _clause(name: str, spec: dict[str, Any], data: Any, named: Sequence[int]) -> str:
+    names = unit_names(spec, data)
+    chosen = [names[u] for u in named]
+    if spec["kind"] == "token id":
+        return f"the {name} says {listed([repr(w) for w in chosen], NAMED)}"
+    if spec["kind"] == "patch":
+        return f"the {name} shows it at {listed(_merge(chosen), NAMED)}"
+    return f"of {listed(_merge(chosen), NAMED)} in the {name}"
+
+
+def _merge(names: Sequence[str]) -> list[str]:
+    """``patch (1, 2), patch (3, 3)`` becomes ``patches (1, 2), (3, 3)``."""
+    head = names[0].partition(" ")[0]
+    if len(names) > 1 and all(n.startswith(head + " ") for n in names):
+        plural = {"patch": "patches"}.get(head, head + "s")
+        rest = [n.removeprefix(head + " ") for n in names]
+        return [f"{plural} {rest[0]}", *rest[1:]]
+    return list(names)
+
+
+def agreement(example: dict[str, Any], explanation: dict[str, Any]) -> str:
+    """Whether the explanations of the active modalities speak for the same answer.
+
+    It compares the signs of ``sum_u E_m,u`` over the modalities that are active on this example.
+    """
+    active = [n for n, state in sorted(example["state"].items()) if state == "active"]
+    if not active:
+        return "No modality is active alone."
+    if len(active) == 1:
+        return f"Only the {active[0]} is active."
+    sums = {n: sum(explanation["scores"][n]) for n in active}
+    speaks_for = [n for n in active if sums[n] > 0]
+    against = [n for n in active if sums[n] < 0]
+    silent = [n for n in active if sums[n] == 0]
+    if silent:
+        return f"The explanation is silent on {listed(['the ' + n for n in silent])}."
+    if not against:
+        return f"The modalities agree: {listed(['the ' + n for n in active])} speak for it."
+    if not speaks_for:
+        return f"The modalities agree: {listed(['the ' + n for n in active])} speak against it."
+    return (
+        f"The modalities disagree: {listed(['the ' + n for n in speaks_for])} for it, "
+        f"{listed(['the ' + n for n in against])} against it."
+    )
