@@ -1,0 +1,1 @@
+"""The commands: arguments in, files and pictures out. ``mmx --help`` tells the rest."""

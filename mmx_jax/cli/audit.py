@@ -1,0 +1,131 @@
+"""``mmx audit``: explains held-out examples, judges every explanation, writes a page."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mmx_jax.cli.console import Terminal
+from mmx_jax.cli.explainers import CONTROLS, GRADIENT, METHODS, RESCALED, Setting, build
+from mmx_jax.cli.options import Options, mesh_of, not_yet, splitted
+from mmx_jax.cli.pipeline import Plan, audit
+from mmx_jax.cli.subject import open_subject
+from mmx_jax.cli.summary import print_summary
+from mmx_jax.errors import InputError
+from mmx_jax.modality import Modality
+from mmx_jax.report import render
+from mmx_jax.runs import check_output, free_name, result_directory, write_json
+from mmx_jax.typing import Explainer, Inputs, Model
+
+__all__ = ["Audit"]
+
+CARRIERS = ("truth", "saliency", "integrated-gradients", "occlusion", "within-shapley")
+"""The defaults that carry the expensive stability columns."""
+
+QUICK = ("saliency", "integrated-gradients", "occlusion", "shapley", "within-shapley")
+QUICK_CARRIERS = ("truth", "occlusion")
+QUICK_CONTROLS = ("constant", "random", "edges-rescaled", "uniform")
+"""What --quick looks at by default."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit(Options):
+    """Explain held-out examples with many methods and judge each by three desiderata.
+
+    Without options a small model is trained on real digits with written notes. The scorecard is
+    printed; results.json, report.html (open it in a browser), panels.json (what the page draws)
+    and timings.json are written. The same command gives the same results.json.
+
+    Your own model: mmx audit --model file.py:build --data file.npz
+
+    Attributes:
+      examples: How many held-out examples are judged. By default 48, with --quick 16, and of your
+        own data all that calibration leaves (it takes a third, chosen by the seed).
+      stability: On how many examples stability is measured, the expensive part. By default 8, with
+        --quick 4; 0 for none. Of the default explainers truth, saliency, integrated-gradients,
+        occlusion and within-shapley carry it (with --quick truth and occlusion), of those you name
+        all do.
+    """
+
+    examples: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    stability: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+
+    def run(self) -> None:
+        """Audits, prints the scorecard and writes the result directory."""
+        out = free_name("mmx-audit") if self.out is None else self.out
+        check_output(out)
+        if self.chunk is not None and self.chunk < 1:
+            raise InputError("chunk", f"is {self.chunk}", "use a positive number of examples")
+        stability = self.carried()
+        mesh = mesh_of(self.devices)
+        terminal = Terminal()
+        examples = self.examples
+        if examples is None and self.model is None:
+            examples = 16 if self.quick else 48
+        subject = open_subject(
+            self.source(examples, 8 if self.quick else 24), terminal, self.methods
+        )
+        explainers = self.methods(
+            subject.modalities, subject.calibration, subject.reference, subject.model
+        )
+        plan = Plan(
+            self.seed,
+            self.chunk,
+            mesh,
+            stability,
+            frozenset(filter(self.carries, explainers)),
+            jacobians=not self.quick,
+        )
+        results, panels, seconds = audit(subject, explainers, plan, terminal)
+        panels["command"] = self.command()
+        with result_directory(out) as directory:
+            write_json(directory / "results.json", results)
+            write_json(directory / "panels.json", panels)
+            with terminal.stage("drawing the report"):
+                page = render(results, panels)
+            (directory / "report.html").write_text(page, encoding="utf-8")
+            write_json(directory / "timings.json", terminal.timings() | {"explainers": seconds})
+        print_summary(results, panels, Path(out))
+
+    def carries(self, name: str) -> bool:
+        """Whether an explainer carries stability: those asked for, and some of the defaults."""
+        few = QUICK_CARRIERS if self.quick else CARRIERS
+        return self.explainers is not None or name.partition(" + ")[0] in few
+
+    def carried(self) -> int:
+        """On how many examples stability is measured."""
+        if self.stability is None:
+            return 4 if self.quick else 8
+        if self.stability < 0:
+            raise InputError("stability", f"is {self.stability}", "use 0 or more examples")
+        return self.stability
+
+    def methods(
+        self,
+        modalities: dict[str, Modality],
+        background: Inputs,
+        known: Explainer | None,
+        model: Model = not_yet,
+    ) -> dict[str, Explainer]:
+        """The explainers asked for, or the defaults; the model may not be there yet."""
+        setting = Setting(modalities, background, model, known, self.quick, self.seed)
+        if self.explainers is not None and self.explainers != "all":
+            return build(splitted(self.explainers), setting, explicit=True)
+        few = self.quick and self.explainers is None
+        apart = len(setting.integers()) == len(modalities)
+        methods = [m for m in (QUICK if few else METHODS) if not (apart and m in GRADIENT)]
+        controls = [f"control-{c}" for c in QUICK_CONTROLS] if few else list(CONTROLS)
+        truth = [] if known is None else ["truth"]
+        names = [*truth, *methods, RESCALED + "within-shapley", *controls]
+        return build(names, setting, explicit=False)
+
+    def command(self) -> str:
+        """The command that repeats this audit."""
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        said = [
+            f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+            for name, value in vars(self).items()
+            if value != defaults[name] and name != "out"
+        ]
+        return " ".join(["mmx audit", *said])

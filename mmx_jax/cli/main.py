@@ -1,0 +1,67 @@
+"""The ``mmx`` command: one subcommand per file, one line per mistake, no traceback for either.
+
+A subcommand is a dataclass whose fields are its options and whose ``run`` does the work; adding
+one is adding its class to :data:`COMMANDS`.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Protocol
+
+import tyro
+
+from mmx_jax.cli.audit import Audit
+from mmx_jax.cli.console import use_compilation_cache
+from mmx_jax.cli.explain import Explain
+from mmx_jax.cli.train import Train
+from mmx_jax.errors import MmxError
+
+__all__ = ["COMMANDS", "Command", "main"]
+
+
+class Command(Protocol):
+    """The options of a subcommand, and its work."""
+
+    def run(self) -> None:
+        """Does the work; raises :class:`~mmx_jax.errors.MmxError` for a person's mistake."""
+        ...
+
+
+COMMANDS = (
+    Annotated[Audit, tyro.conf.subcommand("audit")]
+    | Annotated[Explain, tyro.conf.subcommand("explain")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+)
+
+_ABOUT = "Explain a multimodal model and judge the explanations."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status.
+
+    Returns:
+      0 when it ran, 2 when something a person gave can't be used, 130 after Ctrl-C.
+    """
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    try:
+        command: Command = tyro.cli(
+            COMMANDS,  # pyright: ignore[reportArgumentType]
+            prog="mmx",
+            description=_ABOUT,
+            args=None if argv is None else list(argv),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
+        use_compilation_cache()
+        command.run()
+    except MmxError as error:
+        print("mmx: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mmx: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

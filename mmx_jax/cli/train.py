@@ -1,0 +1,191 @@
+"""``mmx train``: trains a network that explains, on the desiderata, from any moment on."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from mmx_jax.cli.console import Terminal
+from mmx_jax.cli.options import mesh_of
+from mmx_jax.cli.subject import Source, Subject, open_subject
+from mmx_jax.errors import InputError
+from mmx_jax.models import Resample
+from mmx_jax.runs import free_name
+from mmx_jax.tasks import TASKS
+
+if TYPE_CHECKING:
+    from mmx_jax.learn import Recipe, Trained
+
+__all__ = ["Train"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train one network that explains every modality of a model in one forward pass.
+
+    Its losses are the three desiderata. The directory holds config.json, metrics.jsonl and
+    checkpoints; a run that was stopped goes on with --resume and ends with the same weights. Then:
+    mmx audit --explainers learned:DIR,shapley
+
+    Your own model: mmx train --model file.py:build --data file.npz --out DIR
+    """
+
+    task: str = "mixed"
+    """What is explained when there is no --model; see mmx audit --help."""
+
+    model: Annotated[str | None, tyro.conf.arg(metavar="FILE.py:BUILD")] = None
+    """Your own model: a Python file and a function in it that returns (model, modalities)."""
+
+    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
+    """Your own data; a third of it is held out. Audit the result on other data."""
+
+    out: Path | None = None
+    """A directory that is absent or empty, or with --resume that of a run."""
+
+    resume: bool = False
+    """Go on where the run in --out stopped; everything else must be as it was."""
+
+    certifiable: Annotated[float | None, tyro.conf.arg(metavar="L")] = None
+    """A network whose slope is proven to be at most L everywhere, of the output's range per unit
+    of the data; 3 is a good first choice."""
+
+    steps: int | None = None
+    """Of training; by default 1500, with --quick 400."""
+
+    batch: int = 128
+    """Examples per step."""
+
+    dim: int = 48
+    """Width of the network."""
+
+    learning_rate: float = 3e-3
+    """Its peak."""
+
+    alpha: float = 0.97
+    """An explanation must change by at least this share of the effect of what is removed."""
+
+    over: float = 1.03
+    """It may change by at most so many times what removing any part of it does."""
+
+    slope: float = 1.0
+    """Slopes of the explanation up to this cost nothing, of the output's range per unit of the
+    data."""
+
+    patience: int = 0
+    """Stop after so many evaluations without a better one; 0 for never."""
+
+    seed: int = 0
+    """Of data, weights and everything else that is drawn."""
+
+    link: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """identity, softmax or log-odds: on which scale outputs are explained."""
+
+    reference: Annotated[str, tyro.conf.arg(metavar="NAME")] = "own"
+    """What stands for a unit that is removed: own, zero, mean, or marginal."""
+
+    devices: int | None = None
+    """Spread batches over so many devices."""
+
+    quick: bool = False
+    """A first look, under three minutes on two cores."""
+
+    def run(self) -> None:
+        """Trains, showing progress, and prints what the best explainer reaches."""
+        from mmx_jax.learn import fit  # other commands start without it
+
+        if self.resume and self.out is None:
+            raise InputError("resume", "is given without --out", "name the directory of the run")
+        out = free_name("mmx-train") if self.out is None else self.out
+        mesh = mesh_of(self.devices)
+        terminal = Terminal()
+        source = Source(
+            self.task,
+            self.model,
+            self.data,
+            self.link,
+            self.reference,
+            self.seed,
+            None if self.model else 2,
+            256,
+            self.quick,
+        )
+        subject = open_subject(source, terminal)
+        sample, target = self.sampler(subject)
+        with terminal.stage("training the explainer") as advance:
+
+            def progress(done: int, total: int, seconds: float, found: dict[str, float]) -> None:
+                advance(done, total, seconds)
+                left = seconds / done * (total - done)
+                advance.say(f"quality {found['quality']:.3f}, {left:.0f} s left")
+
+            try:
+                trained = fit(
+                    subject.model,
+                    subject.modalities,
+                    sample,
+                    subject.calibration,
+                    subject.calibration_targets,
+                    self.recipe(target),
+                    directory=out,
+                    resume=self.resume,
+                    about={"task": subject.name, "kind": subject.kind, "link": subject.link},
+                    mesh=mesh,
+                    progress=progress,
+                )
+            except KeyboardInterrupt:
+                print(f"mmx: stopped; go on with --resume --out {out}", file=sys.stderr)
+                raise SystemExit(130) from None
+        self.report(out, trained)
+
+    def recipe(self, target: Any) -> "Recipe":
+        """All settings of the run."""
+        from mmx_jax.learn import Demands, NetworkSettings, Recipe, Settings
+
+        certified = self.certifiable is not None
+        return Recipe(
+            network=NetworkSettings(
+                kind="certifiable" if certified else "free",
+                dim=self.dim,
+                lipschitz=self.certifiable or 3.0,
+            ),
+            demands=Demands(alpha=self.alpha, over=self.over),
+            slope=self.slope,
+            settings=Settings(
+                steps=self.steps or (400 if self.quick else 1500),
+                batch=self.batch,
+                learning_rate=self.learning_rate,
+                target=target,
+                patience=self.patience,
+                seed=self.seed,
+            ),
+        )
+
+    def sampler(self, subject: Subject) -> tuple[Any, str]:
+        """Where training examples come from, and which output is explained."""
+        if self.model is None:
+            task = TASKS[self.task](self.seed)
+            return task.sample_training, "predicted" if task.target is None else "fixed"
+        targets = subject.evaluation_targets
+        inputs = jax.tree.map(jnp.asarray, subject.evaluation)
+        fixed = len(np.unique(targets)) == 1
+        return Resample(inputs, jnp.asarray(targets)), "fixed" if fixed else "predicted"
+
+    def report(self, out: Path, trained: "Trained") -> None:
+        """Prints the figures of the best evaluation."""
+        console = Console(highlight=False)
+        if trained.history:
+            best = max(trained.history, key=lambda row: row["measured"]["quality"])
+            figures = ", ".join(f"{n} {v:.3f}" for n, v in best["measured"].items())
+            console.print(f"best at step {best['step']}: {figures}")
+        network = trained.best.network()
+        if self.certifiable is not None:
+            bounds = network.certificate()  # pyright: ignore[reportAttributeAccessIssue]
+            console.print(f"certified slope: {float(bounds['all']):.4g}, everywhere")
+        console.print(f"[bold]{escape(str(out))}[/]", soft_wrap=True)
