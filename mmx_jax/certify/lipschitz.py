@@ -1,0 +1,241 @@
+"""Certified Lipschitz constants of any pure function of multimodal inputs.
+
+For ``E: inputs -> {n: scores}`` and the set ``X = prod_m ball(x_m, radius_m)`` three numbers per
+pair of modalities sandwich the constant ``sup over X of ||dE_n / dx_m||``: its value at the point,
+the largest found by search, and a certified upper bound that holds in real arithmetic for the
+program with its weights taken as they are.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mmx_jax.certify.blocks import Blocks, certified_rows, certified_spectral
+from mmx_jax.certify.graph import evaluate
+from mmx_jax.certify.lift import lift
+from mmx_jax.certify.program import Plan, Program, program_sizes
+from mmx_jax.certify.region import Region
+from mmx_jax.certify.rounding import round_down, round_up
+from mmx_jax.certify.search import climb, norm_below
+from mmx_jax.errors import InputError, MmxError
+from mmx_jax.numerics import derive_key, is_traced
+from mmx_jax.typing import Inputs, record, static
+
+__all__ = [
+    "CertificateError",
+    "LipschitzBounds",
+    "explanation_bounds",
+    "lipschitz_bounds",
+    "search_starts",
+]
+
+PROVEN, INFINITE, BROKEN, UNDEFINED = range(4)
+Pair = tuple[str, str]
+
+
+class CertificateError(MmxError):
+    """A bound that can't be used: it is infinite, or the sandwich is broken."""
+
+
+@record
+class LipschitzBounds:
+    """Bounds of ``sup ||dE_n / dx_m||`` over a product of balls, per pair ``(n, m)``.
+
+    Attributes:
+      point: the constant at the center.
+      searched: the largest found in the set, a lower bound.
+      certified: a proven upper bound; infinite where nothing could be proven.
+      status: per pair an int32: 0 proven, 1 infinite, 2 a broken sandwich, 3 undefined at the
+        center.
+      method: the domain used: ``"interval"``, ``"affine"``, ``"full"`` or ``"quadratic"``.
+      norm: 2 or inf.
+      lifted: False where the function holds nonlinearities that were not lifted before it was
+        differentiated; its bounds are sound, but looser than they need be.
+    """
+
+    point: dict[Pair, Float[Array, ""]]
+    searched: dict[Pair, Float[Array, ""]]
+    certified: dict[Pair, Float[Array, ""]]
+    status: dict[Pair, Array]
+    method: str = static(default="auto")
+    norm: float = static(default=2)
+    lifted: bool = static(default=True)
+
+    def check(self) -> "LipschitzBounds":
+        """Raises where a bound is infinite or the sandwich is broken; returns itself otherwise."""
+        for pair, code in self.status.items():
+            worst = int(np.max(code))
+            if worst == UNDEFINED:
+                raise InputError(
+                    "fn",
+                    f"has a NaN or infinite derivative ({pair[0]} <- {pair[1]}) at the inputs",
+                    "check its weights, and that the inputs are not at a pole",
+                )
+            if worst == BROKEN:
+                raise CertificateError(
+                    f"({pair[0]} <- {pair[1]}): point <= searched <= certified does not hold; "
+                    "this is a defect of the package, please report it"
+                )
+            if worst == INFINITE:
+                raise CertificateError(
+                    f"({pair[0]} <- {pair[1]}): the bound is infinite: within the radius an "
+                    "operation meets a pole (log, sqrt, division) or the explanation jumps (the "
+                    "derivative of relu, a comparison); reduce the radius, smooth the model, or "
+                    "use certify.deviation_bounds"
+                )
+        return self
+
+
+def lipschitz_bounds(
+    fn: Callable[[Inputs], dict[str, Any]],
+    inputs: Inputs,
+    radius: Any,
+    norm: float = 2,
+    method: str = "auto",
+    *,
+    restarts: int = 16,
+    steps: int = 40,
+    memory: float = 64e6,
+) -> LipschitzBounds:
+    """The sandwich ``point <= searched <= certified`` for every pair of modalities.
+
+    Args:
+      fn: a pure function from the inputs of one example to a dict of real arrays. Close it over a
+        model lifted with :func:`lift` before it is differentiated.
+      inputs: of one example.
+      radius: of the ball of each modality, a number for all or ``{modality: number}``; 0 (also for
+        those not named) freezes a modality, whose derivative is bounded all the same.
+      norm: 2 (l2 balls, 2 to 2 norms) or ``numpy.inf`` (boxes, inf to inf).
+      method: ``"interval"``, ``"affine"`` (remainders in a box), ``"full"`` (every remainder a
+        symbol), ``"quadratic"`` (full, and products of inputs kept), or ``"auto"``.
+      restarts: of the search; 0 searches the center only.
+      steps: of each ascent.
+      memory: bytes that the largest value may take; steers ``"auto"`` and chunking.
+
+    Raises:
+      InputError: inputs, radius or function that can't be analysed.
+      CertificateError: outside ``jit``, a sandwich that does not hold.
+    """
+    region = Region(inputs, radius, norm)  # raises on bad input before anything is traced
+    call = partial(_sandwich, fn, norm=norm, method=method, sizes=(restarts, steps, memory))
+    if any(is_traced(leaf) for leaf in jax.tree.leaves((region.inputs, region.radius))):
+        return call(inputs, region.radius)
+    # eagerly, thousands of small operations would be compiled one by one; the radius is a constant
+    # of the program, because an argument would be rounded to the caller's precision
+    result = jax.jit(lambda x: call(x, region.radius))(region.inputs)
+    if any(int(code) >= BROKEN for code in result.status.values()):
+        result.check()
+    return result
+
+
+def _sandwich(
+    fn: Any, inputs: Inputs, radius: Any, *, norm: float, method: str, sizes: tuple[int, int, float]
+) -> LipschitzBounds:
+    region = Region(inputs, radius, norm)
+    program = Program(fn, region)
+    starts = search_starts(region, sizes[0])
+    outer = jnp.result_type(region.vector())
+    dtype = np.dtype(outer) if outer in (jnp.float32, jnp.float64) else np.dtype("float32")
+    with jax.enable_x64(True):
+        bounds = _bounds(program, region, starts, method, *sizes)
+        cast = {"point": round_down, "searched": round_down, "certified": round_up}
+        final = {
+            name: {pair: fit(value, dtype) for pair, value in bounds[name].items()}
+            for name, fit in cast.items()
+        }
+    return LipschitzBounds(
+        **final,
+        status=bounds["status"],
+        method=bounds["method"],
+        norm=float(norm),
+        lifted=program.lifted,
+    )
+
+
+def search_starts(region: Region, restarts: int) -> Array:
+    """Directions in which the ascents start, the same for every call."""
+    key = derive_key(0, "certify search")
+    return jax.random.normal(key, (max(restarts, 1), region.dim), jnp.float32)
+
+
+def _bounds(
+    program: Program,
+    region: Region,
+    starts: Array,
+    method: str,
+    restarts: int,
+    steps: int,
+    memory: float,
+) -> dict[str, Any]:
+    norm = region.ball.norm
+    blocks = Blocks(program.spans, region.spans, program.outputs, region.dim)
+
+    def push(x: Array, t: Array) -> Array:
+        return evaluate(program.push, [x, t])[0]
+
+    def jacobian(x: Array) -> Array:
+        return jax.vmap(lambda t: push(x, t), out_axes=1)(jnp.eye(region.dim))
+
+    center = region.vector().astype(jnp.float64)
+    at_center = jacobian(center)
+    point = jnp.stack([norm_below(b, norm) for b in blocks.cut(at_center)])
+    searched = point
+    if restarts and region.moving:
+        wide = starts.astype(jnp.float64)
+        found = jax.vmap(lambda o, i: climb(push, region, wide, o, i, steps))(*blocks.masks())
+        tops = jax.lax.map(jacobian, found)
+        others = [norm_below(blocks.cut(j)[k], norm) for k, j in enumerate(tops)]
+        searched = jnp.maximum(point, jnp.stack(others))
+
+    plan = Plan.choose(method, region.ball.dim, *program_sizes(program.sweep), memory)
+    if norm == 2:
+        certified = certified_spectral(program, region, plan, blocks, at_center)
+    else:
+        certified = certified_rows(program, region, plan, blocks, at_center)
+    certified = jnp.where(jnp.isnan(certified), jnp.inf, certified)
+    broken = ~((point <= searched) & (searched <= certified))
+    status = jnp.where(jnp.isfinite(certified), PROVEN, INFINITE)
+    status = jnp.where(broken, BROKEN, status)
+    status = jnp.where(jnp.isfinite(point), status, UNDEFINED).astype(jnp.int32)
+    return {
+        "point": dict(zip(blocks.pairs, point, strict=True)),
+        "searched": dict(zip(blocks.pairs, searched, strict=True)),
+        "certified": dict(zip(blocks.pairs, certified, strict=True)),
+        "status": dict(zip(blocks.pairs, status, strict=True)),
+        "method": plan.method,
+    }
+
+
+def explanation_bounds(
+    model: Callable[[Inputs], Any],
+    explainer: Any,
+    inputs: Inputs,
+    target: Any,
+    key: Any,
+    radius: Any,
+    norm: float = 2,
+    method: str = "auto",
+    **settings: Any,
+) -> LipschitzBounds:
+    """:func:`lipschitz_bounds` of ``explainer(model, x, target, key)``, the model lifted first.
+
+    Args:
+      model: a callable pytree or a function of one example's inputs.
+      explainer: ``explainer(model, inputs, target, key) -> scores``.
+      inputs: of one example.
+      target: the output that is explained.
+      key: of the explainer; its draws are held fixed over the set.
+      radius: as for :func:`lipschitz_bounds`, as are the rest.
+      norm: 2 or inf.
+      method: the domain.
+      **settings: ``restarts``, ``steps``, ``memory``.
+    """
+    lifted = lift(model, inputs)
+    return lipschitz_bounds(
+        lambda x: explainer(lifted, x, target, key), inputs, radius, norm, method, **settings
+    )

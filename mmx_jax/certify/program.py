@@ -1,0 +1,109 @@
+"""The function under analysis as flat programs, and the choice of how to analyse them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from mmx_jax.certify.graph import flatten, trace
+from mmx_jax.certify.lift import DIRECT, rewrite
+from mmx_jax.certify.region import Region
+from mmx_jax.errors import InputError, UnknownNameError
+from mmx_jax.typing import record, static
+
+__all__ = ["METHODS", "Plan", "Program", "program_sizes"]
+
+METHODS = ("auto", "interval", "affine", "full", "quadratic")
+
+
+@record
+class Plan:
+    """How a function is analysed: chosen by ``method`` and the sizes of the program."""
+
+    method: str = static()
+    degree: int = static()
+    symbols: int = static()
+    chunk: int = static()
+
+    @staticmethod
+    def choose(method: str, dim: int, largest: int, nodes: int, memory: float) -> "Plan":
+        """Picks the tightest domain whose largest value fits ``memory`` bytes."""
+        if method not in METHODS:
+            raise UnknownNameError("method", method, METHODS)
+        entries = memory / 8 / max(largest, 1)
+        if method == "auto":
+            method = "quadratic" if dim * dim <= entries / 2 else "full"
+        degree = {"interval": 0, "affine": 1, "full": 1, "quadratic": 2}[method]
+        base = 2 + (dim if degree else 0) + (dim * dim if degree == 2 else 0)
+        symbols = 0
+        if method in ("full", "quadratic"):
+            symbols = int(min(nodes, max(entries - base, 0)))
+        chunk = max(1, int(4 * entries / (base + symbols)))
+        return Plan(method, degree, symbols, chunk)
+
+
+def program_sizes(closed: Any) -> tuple[int, int]:
+    """The largest value of a program, and how many nonlinear results it has in all."""
+    largest = nonlinear = 1
+    for eqn in closed.jaxpr.eqns:
+        size = max(int(np.prod(v.aval.shape)) for v in eqn.outvars)
+        largest = max(largest, size)
+        if eqn.primitive.name in ("act", "mul", "dot_general", "div", "tanh", "exp", "max"):
+            nonlinear += size
+    return largest, nonlinear
+
+
+class Program:
+    """A function of the real vector, flat, with its outputs side by side."""
+
+    def __init__(self, fn: Callable[..., Any], region: Region, differentiated: bool = True):
+        shapes = jax.eval_shape(fn, region.inputs)
+        if not isinstance(shapes, dict) or not shapes:
+            raise InputError(
+                "fn", f"returns {type(shapes).__name__}", "return a dict of real arrays"
+            )
+        for name, leaf in shapes.items():
+            if not hasattr(leaf, "shape") or not jnp.issubdtype(leaf.dtype, jnp.floating):
+                raise InputError(
+                    f"fn(inputs)[{name!r}]",
+                    f"is {getattr(leaf, 'dtype', type(leaf).__name__)}",
+                    "return one real array per name",
+                )
+        self.names = sorted(shapes)
+        ends = np.cumsum([0] + [int(np.prod(shapes[n].shape)) for n in self.names])
+        self.spans = {
+            n: slice(int(a), int(b))
+            for n, a, b in zip(self.names, ends[:-1], ends[1:], strict=True)
+        }
+        self.outputs = int(ends[-1])
+
+        def vector_fn(vector: Array) -> Array:
+            out = fn(region.build(vector))
+            return jnp.concatenate([jnp.ravel(out[n]) for n in self.names])
+
+        start = region.vector()
+        closed = trace(vector_fn, start)[0]
+        if closed.jaxpr.effects:
+            raise InputError("fn", "has side effects", "pass a pure function, without callbacks")
+        flat = flatten(closed)
+        raw = {e.primitive.name for e in flat.jaxpr.eqns}
+        self.lifted = not raw & {*DIRECT, "max", "integer_pow", "erfc"}
+        self.primal = rewrite(flat)
+        if not differentiated:
+            return
+        run = jax.extend.core.jaxpr_as_fun(self.primal)
+
+        def push(x: Array, t: Array) -> Array:
+            return jax.jvp(lambda v: run(v)[0], (x,), (t,))[1]
+
+        def pull(x: Array, s: Array) -> Array:
+            return jax.vjp(lambda v: run(v)[0], x)[1](s)[0]
+
+        covector = jax.ShapeDtypeStruct((self.outputs,), self.primal.jaxpr.outvars[0].aval.dtype)
+        self.push = flatten(trace(push, start, start)[0])
+        # rows of the Jacobian are fewer than its columns: go backwards
+        self.backward = region.ball.norm != 2 or self.outputs < region.dim
+        self.sweep = flatten(trace(pull, start, covector)[0]) if self.backward else self.push
