@@ -1,0 +1,150 @@
+"""A network that explains: every modality and target in one forward pass, without the model.
+
+Scores are ``mass x allocation x sign``: ``E_m,u = mass_m(x) softmax(z_m(x))_u tanh(s_m,u(x))``.
+The mass follows how much a modality matters on this input, the softmax ranks its units, and the
+ranking survives where the mass is small; the sign lets units oppose each other.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PyTree
+
+from mmx_jax.errors import InputError
+from mmx_jax.gates import unflatten
+from mmx_jax.learn.units import UnitEncoder
+from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
+
+__all__ = ["ExplainerNetwork", "LearnedExplainer", "as_explainer"]
+
+
+class Round(nnx.Module):
+    """Every unit is updated by itself and by a summary of all units, in time linear in units.
+
+    ``h_u <- h_u + W gelu(A h_u + B c)`` with ``c = gelu(C [mean_m h, max_m h, target])``.
+
+    Args:
+      dim: width of the unit vectors.
+      summary: width of the summary.
+      rngs: draws the weights.
+    """
+
+    def __init__(self, dim: int, summary: int, rngs: nnx.Rngs):
+        self.context = nnx.Linear(summary, dim, rngs=rngs)
+        self.own = nnx.Linear(dim, dim, rngs=rngs)
+        self.shared = nnx.Linear(dim, dim, use_bias=False, rngs=rngs)
+        self.out = nnx.Linear(dim, dim, rngs=rngs)
+
+    def __call__(
+        self, units: Float[Array, "all_units dim"], summary: Float[Array, "summary"]
+    ) -> Float[Array, "all_units dim"]:
+        """The unit vectors after the round."""
+        shift = self.shared(jax.nn.gelu(self.context(summary)))
+        return units + self.out(jax.nn.gelu(self.own(units) + shift))
+
+
+class ExplainerNetwork(nnx.Module):
+    """Scores of all units of 1 or more modalities of any kind, for one target.
+
+    Unit encoders, ``rounds`` of mixing across all units and modalities, then three heads: the
+    allocation and the sign of each unit, the mass of each modality.
+
+    Args:
+      modalities: by name.
+      outputs: how many targets there are.
+      dim: width of the unit vectors.
+      rounds: of mixing.
+      rngs: draws the weights.
+
+    Raises:
+      InputError: a modality that can't be encoded, or a setting below 1.
+
+    >>> modalities = {"image": Modality.patches((8, 8), 2), "note": Modality.token_ids(6, 20)}
+    >>> net = ExplainerNetwork(modalities, outputs=3, dim=16, rngs=nnx.Rngs(0))
+    >>> scores = net({"image": jnp.ones((8, 8)), "note": jnp.zeros(6, int)}, 1)
+    >>> {name: score.shape for name, score in scores.items()}
+    {'image': (16,), 'note': (6,)}
+    """
+
+    def __init__(
+        self,
+        modalities: dict[str, Modality],
+        outputs: int,
+        *,
+        dim: int = 64,
+        rounds: int = 2,
+        rngs: nnx.Rngs,
+    ):
+        check_modalities(modalities)
+        if min(outputs, dim, rounds) < 1:
+            raise InputError(
+                "outputs, dim, rounds", f"are {outputs}, {dim}, {rounds}", "use 1 or more"
+            )
+        names = sorted(modalities)
+        self.units = tuple((name, modalities[name].units) for name in names)
+        summary = 2 * dim * len(names) + dim
+        self.encoders = nnx.Dict({n: UnitEncoder(n, modalities[n], dim, rngs) for n in names})
+        self.target = nnx.Embed(outputs, dim, rngs=rngs)
+        self.enter = nnx.Linear(dim, dim, rngs=rngs)
+        self.rounds = nnx.List([Round(dim, summary, rngs) for _ in range(rounds)])
+        self.allocate = nnx.Linear(dim, 2, rngs=rngs)
+        self.weigh = nnx.Linear(summary, dim, rngs=rngs)
+        self.mass = nnx.Linear(dim, len(names), rngs=rngs)
+
+    def __call__(self, inputs: Inputs, target: Target) -> Scores:
+        """Scores ``{m: [units_m]}`` of one example."""
+        counts = dict(self.units)
+        goal = self.target(jnp.asarray(target))
+        codes = jnp.concatenate([self.encoders[n](inputs[n]) for n in counts])
+        units = codes + self.enter(jax.nn.gelu(codes))
+
+        def summary(units: Array) -> Array:
+            parts = unflatten(units, counts)
+            pooled = [pool(parts[n], 0) for n in counts for pool in (jnp.mean, jnp.max)]
+            return jnp.concatenate([*pooled, goal])
+
+        for mix in self.rounds:
+            units = mix(units, summary(units))
+        heads = unflatten(self.allocate(units), counts)
+        masses = jax.nn.softplus(self.mass(jax.nn.gelu(self.weigh(summary(units)))) - 2.0)
+        return {
+            name: masses[i] * jax.nn.softmax(heads[name][:, 0]) * jnp.tanh(heads[name][:, 1])
+            for i, name in enumerate(counts)
+        }
+
+
+@record
+class LearnedExplainer:
+    """A trained network as an ordinary explainer; its weights are leaves.
+
+    Attributes:
+      state: the network's arrays, as pure leaves.
+      graphdef: its structure.
+    """
+
+    state: PyTree
+    graphdef: Any = static()
+
+    @property
+    def evaluations(self) -> int:
+        """None: the model is never called."""
+        return 0
+
+    def __call__(
+        self, model: Model | None, inputs: Inputs, target: Target, key: PRNGKey | None = None
+    ) -> Scores:
+        """Scores ``{m: [units_m]}`` of one example; the model and the key are ignored."""
+        return nnx.merge(self.graphdef, self.state)(inputs, target)
+
+    def network(self) -> nnx.Module:
+        """The network itself, a fresh copy."""
+        return nnx.merge(self.graphdef, self.state)
+
+
+def as_explainer(network: nnx.Module) -> LearnedExplainer:
+    """The network as a callable pytree, its state split off as pure leaves."""
+    graphdef, state = nnx.split(network)
+    return LearnedExplainer(nnx.as_pure(state), graphdef)

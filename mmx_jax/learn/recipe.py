@@ -1,0 +1,252 @@
+"""From a model and examples to a trained explainer, and from its directory back to it."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from mmx_jax.desiderata.calibration import value_range
+from mmx_jax.errors import InputError, UnknownNameError
+from mmx_jax.intervention import FeatureGates
+from mmx_jax.learn.certifiable import CertifiableNetwork
+from mmx_jax.learn.checkpoint import BEST, Checkpoints, digest
+from mmx_jax.learn.constraints import Balance, check_constants
+from mmx_jax.learn.evaluation import HeldOut, hold_out
+from mmx_jax.learn.journal import read_config
+from mmx_jax.learn.losses import Demands, interactions
+from mmx_jax.learn.network import ExplainerNetwork, LearnedExplainer, as_explainer
+from mmx_jax.learn.objectives import DESIDERATA_WEIGHTS, Desiderata
+from mmx_jax.learn.settings import Settings
+from mmx_jax.learn.train import Progress, Trained, train_explainer
+from mmx_jax.mapping import map_examples
+from mmx_jax.modality import Modality
+from mmx_jax.numerics import partition, safe_norm
+from mmx_jax.typing import Inputs, Model
+
+__all__ = ["NetworkSettings", "Recipe", "build_network", "fit", "load"]
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSettings:
+    """Which network explains.
+
+    Attributes:
+      kind: ``"free"`` (:class:`ExplainerNetwork`) or ``"certifiable"``.
+      dim: width of the unit vectors.
+      rounds: of mixing, or layers of a certifiable network.
+      lipschitz: the certificate of a certifiable network, of R per unit of the data.
+      kinds: of contributions that a certifiable network tells apart.
+    """
+
+    kind: Literal["free", "certifiable"] = "free"
+    dim: int = 48
+    rounds: int = 2
+    lipschitz: float = 3.0
+    kinds: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that a person chooses about a learned explainer.
+
+    Attributes:
+      network: which network.
+      demands: constants of Granger influence and faithfulness.
+      slope: slopes of the explanation up to this cost nothing, of R per unit of the data.
+      balance: weights and limits of the losses.
+      settings: of training.
+    """
+
+    network: NetworkSettings = dataclasses.field(default_factory=NetworkSettings)
+    demands: Demands = dataclasses.field(default_factory=Demands)
+    slope: float = 1.0
+    balance: Balance = dataclasses.field(default_factory=lambda: Balance(DESIDERATA_WEIGHTS))
+    settings: Settings = dataclasses.field(default_factory=Settings)
+
+
+def build_network(
+    settings: NetworkSettings,
+    modalities: dict[str, Modality],
+    outputs: int,
+    spread: float,
+    seed: int = 0,
+) -> nnx.Module:
+    """A fresh network.
+
+    Args:
+      settings: which.
+      modalities: by name.
+      outputs: of the model.
+      spread: the range R of v, in which its certificate is counted.
+      seed: of the weights.
+    """
+    rngs = nnx.Rngs(seed)
+    if settings.kind == "free":
+        return ExplainerNetwork(
+            modalities, outputs, dim=settings.dim, rounds=settings.rounds, rngs=rngs
+        )
+    if settings.kind == "certifiable":
+        return CertifiableNetwork(
+            modalities,
+            outputs,
+            lipschitz=settings.lipschitz * spread,
+            dim=settings.dim,
+            depth=settings.rounds,
+            kinds=settings.kinds,
+            rngs=rngs,
+        )
+    raise UnknownNameError("network", settings.kind, ["free", "certifiable"])
+
+
+def fit(
+    model: Model,
+    modalities: dict[str, Modality],
+    sample: Callable[..., Any],
+    held_out: Inputs,
+    targets: np.ndarray,
+    recipe: Recipe,
+    *,
+    directory: str | Path | None = None,
+    resume: bool = False,
+    about: dict[str, Any] | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Trains an explainer of a model on the desiderata.
+
+    Args:
+      model: from inputs to outputs; it may hold any arrays as leaves.
+      modalities: what is explained.
+      sample: ``sample(key, n)`` whose result begins with inputs and labels: a task's sampler, or
+        :class:`mmx_jax.models.Resample` of arrays.
+      held_out: inputs that are not trained on; they fix the range R and choose the best weights.
+      targets: of the held-out inputs; with ``settings.target = "fixed"`` the first is trained on.
+      recipe: all settings.
+      directory: of the run, from which :func:`load` and ``resume`` work; nothing is written if
+        None.
+      resume: continue the run in the directory.
+      about: what else a reader of ``config.json`` should know; compared on resume.
+      mesh: devices to spread batches over.
+      progress: called after each block.
+
+    Raises:
+      InputError: constants that contradict each other on the held-out inputs; see also
+        :func:`train_explainer`.
+    """
+    gates = FeatureGates(modalities)
+    outputs = map_examples(model, held_out)
+    spread = value_range(outputs, targets)
+    held = hold_out(gates, model, held_out, targets, spread, recipe.settings.seed)
+    certifiable = recipe.network.kind == "certifiable"
+    if certifiable:
+        _check_certificate(held, recipe, spread)
+    objective = Desiderata(
+        gates,
+        model,
+        jnp.asarray(spread, jnp.float32),
+        recipe.demands,
+        recipe.slope,
+        # what the certificate promises needs no loss
+        thinning=recipe.settings.batch if certifiable else 4,
+    )
+    described = {
+        "network": dataclasses.asdict(recipe.network),
+        "demands": dataclasses.asdict(recipe.demands),
+        "slope": recipe.slope,
+        "modalities": _describe(modalities),
+        "outputs": int(outputs.shape[-1]),
+        "spread": spread,
+        "model": digest(model),
+    }
+    return train_explainer(
+        build_network(recipe.network, modalities, outputs.shape[-1], spread, recipe.settings.seed),
+        objective,
+        sample,
+        recipe.balance,
+        recipe.settings,
+        evaluate=held,
+        directory=directory,
+        resume=resume,
+        about=(about or {}) | described,
+        fixed_target=int(targets[0]),
+        mesh=mesh,
+        progress=progress,
+    )
+
+
+def load(
+    directory: str | Path,
+    modalities: dict[str, Modality],
+    *,
+    model: Model | None = None,
+) -> LearnedExplainer:
+    """The trained explainer of a run's directory: the weights that were best on held-out data.
+
+    Args:
+      directory: as :func:`fit` wrote it; training may still be going on.
+      modalities: what is explained: those it was trained for, the reference aside.
+      model: if given, the run must have been trained on this very model.
+
+    Raises:
+      InputError: no run, a damaged checkpoint, other modalities, or another model.
+    """
+    about = read_config(directory)["about"]
+    try:
+        known, outputs, spread = about["modalities"], about["outputs"], about["spread"]
+        network = NetworkSettings(**about["network"])
+    except (KeyError, TypeError) as error:
+        raise InputError("directory", f"{directory} is no run of fit", "train one") from error
+    if known != _describe(modalities):
+        raise InputError(
+            "modalities",
+            f"are {_describe(modalities)}, and {directory} was trained for {known}",
+            "load it with the modalities it was trained for",
+        )
+    if model is not None and digest(model) != about["model"]:
+        raise InputError(
+            "model", f"is not the one that {directory} was trained on", "explain that one, or train"
+        )
+    fresh = as_explainer(build_network(network, modalities, outputs, spread))
+    with Checkpoints(directory) as saved:
+        state = saved.restore(BEST, fresh.state)[1]
+    return LearnedExplainer(jax.tree.map(jnp.asarray, state), fresh.graphdef)
+
+
+def _describe(modalities: dict[str, Modality]) -> dict[str, Any]:
+    return {
+        name: {
+            "kind": m.kind,
+            "units": m.units,
+            "shapes": [list(np.shape(x)) for x in jax.tree.leaves(m.reference_at(0))],
+        }
+        for name, m in sorted(modalities.items())
+    }
+
+
+def _check_certificate(held: HeldOut, recipe: Recipe, spread: float) -> None:
+    """Whether a certificate leaves room for the influence that is demanded."""
+    modalities = held.intervention.modalities  # pyright: ignore[reportAttributeAccessIssue]
+    names = sorted(modalities)
+    effects = jax.vmap(lambda e: interactions(e, names))(held.evidence)
+
+    def distance(name: str, data: Any) -> Array:
+        modality = modalities[name]
+        gone = modality.blend(data, jnp.zeros((modality.units,), bool))
+        return safe_norm(jax.tree.map(jnp.subtract, partition(data)[0], partition(gone)[0]))
+
+    real = [n for n in names if modalities[n].kind != "token id"]
+    check_constants(
+        {n: effects[n] for n in real},
+        {n: jax.vmap(lambda x, n=n: distance(n, x))(held.inputs[n]) for n in real},
+        {n: modalities[n].units for n in real},
+        recipe.demands.alpha,
+        recipe.demands.slack * spread,
+        recipe.network.lipschitz * spread,
+    )

@@ -1,0 +1,59 @@
+"""How an explainer is trained, and which of it may change when training is resumed."""
+
+import dataclasses
+from typing import Literal
+
+from mmx_jax.errors import InputError
+
+__all__ = ["MAY_CHANGE", "Settings"]
+
+MAY_CHANGE = ("patience",)
+"""Settings that may differ on resume; all others decide the weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How an explainer is trained.
+
+    Attributes:
+      steps: in all, rounded up to whole blocks.
+      batch: examples per step.
+      block: steps per compiled scan; evaluation and a checkpoint follow each.
+      learning_rate: peak of a warm-up and cosine decay.
+      weight_decay: of AdamW.
+      clip: largest global norm of a gradient.
+      ema: decay of the averaged weights, which are what is evaluated and kept.
+      target: ``"fixed"`` (the task's), ``"predicted"`` (the largest output) or ``"random"``.
+      patience: evaluations without a better one after which training stops; 0 never stops.
+      seed: of weights and data.
+    """
+
+    steps: int = 2000
+    batch: int = 128
+    block: int = 100
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    ema: float = 0.99
+    target: Literal["fixed", "predicted", "random"] = "predicted"
+    patience: int = 0
+    seed: int = 0
+
+    @property
+    def total(self) -> int:
+        """Steps in whole blocks."""
+        return -(-self.steps // self.block) * self.block
+
+    def check(self, devices: int = 1) -> None:
+        """Raises where a setting can't be used on so many devices."""
+        for name in ("steps", "batch", "block"):
+            if getattr(self, name) < 1:
+                raise InputError(name, f"is {getattr(self, name)}", "use 1 or more")
+        if not 0 < self.learning_rate < 1:
+            raise InputError("learning_rate", f"is {self.learning_rate}", "use 0 to 1")
+        if not 0 <= self.ema < 1:
+            raise InputError("ema", f"is {self.ema}", "use 0 up to, not including, 1")
+        if self.target not in ("fixed", "predicted", "random"):
+            raise InputError("target", f"is {self.target!r}", "use fixed, predicted or random")
+        if self.batch % devices:
+            raise InputError("batch", f"is {self.batch}", f"use a multiple of {devices} devices")

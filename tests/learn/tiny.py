@@ -1,0 +1,54 @@
+# ruff: noqa: E402
+"""A small run in a process of its own: python tiny.py DIRECTORY [--resume] [--devices N].
+
+Prints the steps as they are done and the fingerprint of the final state.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+parser = argparse.ArgumentParser()
+parser.add_argument("directory")
+parser.add_argument("--resume", action="store_true")
+parser.add_argument("--devices", type=int, default=1)
+parser.add_argument("--steps", type=int, default=40)
+parser.add_argument("--weights")
+parser.add_argument("--pause", type=float, default=0.0)
+args = parser.parse_args()
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", args.devices)
+
+import numpy as np
+from conftest import A, B, Bilinear, C, Normal
+
+import mmx_jax as mmx
+from mmx_jax.learn import NetworkSettings, Recipe, Settings, fit
+from mmx_jax.learn.checkpoint import digest
+
+model = Bilinear(*(np.asarray(w, np.float32) for w in (A, B, C)))
+held = Normal()(jax.random.key(7), 32)[0]
+trained = fit(
+    model,
+    {"x": mmx.Modality.columns(3), "y": mmx.Modality.columns(2)},
+    Normal(),
+    held,
+    np.ones(32, np.int32),
+    Recipe(
+        network=NetworkSettings(dim=8, rounds=1),
+        settings=Settings(steps=args.steps, batch=16, block=8, target="fixed"),
+    ),
+    directory=None if args.directory == "-" else args.directory,
+    resume=args.resume,
+    mesh=mmx.example_mesh(args.devices) if args.devices > 1 else None,
+    progress=lambda step, *_: (print("step", step, flush=True), time.sleep(args.pause)),
+)
+if args.weights:
+    np.save(args.weights, np.concatenate([np.ravel(x) for x in jax.tree.leaves(trained.state)]))
+print("digest", digest(trained.state), flush=True)
