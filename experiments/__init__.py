@@ -1,0 +1,1 @@
+"""Experiments: scripts to run, read and fork. ``python -m experiments.<name> --help``."""

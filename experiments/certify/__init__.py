@@ -1,0 +1,1 @@
+"""Experiments on certified bounds: tightness."""

@@ -1,0 +1,1 @@
+"""Explainers learned on the desiderata, against every mandatory baseline and cheat."""

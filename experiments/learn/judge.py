@@ -1,0 +1,187 @@
+"""The columns of the tables: Granger at two references, faithfulness, recovery, stability."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import mmx_jax as mmx
+from mmx_jax.desiderata import (
+    Examples,
+    StabilityPlan,
+    calibrate,
+    explain_changes,
+    measure,
+    measure_effects,
+    value_range,
+)
+from mmx_jax.desiderata.perturb import Probe
+from mmx_jax.learn import HeldOut, hold_out
+from mmx_jax.modality import Modality
+from mmx_jax.tasks import Task
+from mmx_jax.typing import Explainer, Model
+
+GRANGER = ("alpha", "a05", "over", "cross_alpha", "cross_a05", "cross_over")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Everything of a task and model that all explainers are judged on.
+
+    Attributes:
+      known: the first examples, with what the model says of them under the task's reference.
+      unseen: the same under a reference that no explainer was trained with.
+      judged: the examples of the full tests.
+      effects: of the model on them.
+      calibrating, calibrating_effects: the calibration split.
+      relevant, modes: the truth of the judged examples.
+      redundant: which modes hold one copy per modality.
+    """
+
+    task: Task
+    model: Model
+    gates: mmx.FeatureGates
+    known: HeldOut
+    unseen: HeldOut
+    judged: Examples
+    effects: Any
+    calibrating: Examples
+    calibrating_effects: Any
+    relevant: dict[str, np.ndarray]
+    modes: np.ndarray
+    spread: float
+
+
+def quiet_reference(task: Task, seed: int) -> dict[str, Modality]:
+    """The modalities with one draw of the world's background as reference: no marker, not zero."""
+
+    def other(name: str, modality: Modality) -> Modality:
+        key = mmx.derive_key(seed, f"quiet reference of {name}")
+        shape = np.shape(modality.reference_at(0))
+        return modality.with_reference(0.15 * jax.random.uniform(key, shape, minval=-1.0))
+
+    return {n: other(n, m) for n, m in task.modalities.items()}
+
+
+def bench(task: Task, model: Model, seed: int, wide: int = 512, narrow: int = 96) -> Bench:
+    """Draws the splits and measures the model on them, once."""
+    gates = mmx.FeatureGates(task.modalities)
+    target = 0 if task.target is None else task.target
+
+    def split(name: str, count: int) -> tuple[Examples, Any]:
+        batch = task.sample(mmx.derive_key(seed, name), count)
+        inputs = jax.tree.map(np.asarray, batch.inputs)
+        keys = mmx.derive_keys(seed, f"{name} keys", count)
+        return Examples(inputs, np.full(count, target, np.int32), keys), batch.truth
+
+    calibrating, _ = split("calibration", 64)
+    judged, truth = split("evaluation", narrow)
+    broad, _ = split("wide evaluation", wide)
+    outputs = mmx.map_examples(model, calibrating.inputs)
+    spread = value_range(outputs, np.asarray(calibrating.targets))
+    other = mmx.FeatureGates(quiet_reference(task, seed))
+    return Bench(
+        task,
+        model,
+        gates,
+        hold_out(gates, model, broad.inputs, broad.targets, spread, seed),
+        hold_out(other, model, broad.inputs, broad.targets, spread, seed),
+        judged,
+        measure_effects(gates, model, judged),
+        calibrating,
+        measure_effects(gates, model, calibrating),
+        jax.tree.map(np.asarray, truth["relevant"]),
+        np.asarray(truth["mode"]),
+        spread,
+    )
+
+
+def judge(bench: Bench, explainer: Explainer, stability: int = 24) -> dict[str, Any]:
+    """One row: every column of the table for one explainer."""
+    row: dict[str, Any] = {"model_calls": explainer.evaluations}
+    for name, held in (("known", bench.known), ("unseen", bench.unseen)):
+        figures = held(explainer, bench.model)
+        row[f"granger_{name}_reference"] = {k: figures[k] for k in GRANGER}
+    _, changed = explain_changes(bench.gates, bench.model, explainer, bench.calibrating)
+    scale = calibrate(bench.calibrating_effects, changed).scale
+    measured, _ = measure(
+        bench.gates,
+        bench.model,
+        explainer,
+        bench.judged,
+        stability=StabilityPlan(stability, Probe(), rounds=2) if stability else None,
+        relevant=bench.relevant,
+    )
+    row["calibration"] = scale
+    row |= at_true_size(bench, measured.faithfulness)
+    row |= recovered(bench, measured.recovery)
+    if stability:
+        row["stability"] = slopes(measured.stability, scale)
+    return row
+
+
+def at_true_size(bench: Bench, tested: Any) -> dict[str, float]:
+    """Sufficiency error and necessity share of the top k, with k the true number of units."""
+    errors, shares = [], []
+    for name, relevant in bench.relevant.items():
+        size = relevant.sum(1)
+        at = np.arange(len(size)), size
+        largest = np.asarray(bench.effects.largest[name])[at]
+        counted = (size > 0) & (largest >= 0.02 * bench.spread)
+        errors.append(np.abs(np.asarray(tested.keep[name]))[at][counted] / bench.spread)
+        shares.append(np.abs(np.asarray(tested.remove[name]))[at][counted] / largest[counted])
+    return {
+        "sufficiency_error": float(np.mean(np.concatenate(errors))),
+        "necessity_share": float(np.mean(np.concatenate(shares))),
+    }
+
+
+def recovered(bench: Bench, found: Any) -> dict[str, float]:
+    """Recovery by the joint own set; in the redundancy modes both copies count."""
+    redundant = np.array(["redundant" in mode for mode in bench.task.modes])[bench.modes]
+    tpr, fdr = np.asarray(found.tpr), np.asarray(found.fdr)
+    out = {"tpr": tpr.mean(), "fdr": fdr.mean()}
+    if redundant.any():
+        out |= {
+            "tpr_redundant": tpr[redundant].mean(),
+            "tpr_other": tpr[~redundant].mean(),
+            "fdr_other": fdr[~redundant].mean(),
+        }
+    return {name: float(x) for name, x in out.items()}
+
+
+def slopes(measured: Any, scale: float) -> dict[str, float | None]:
+    """The largest over pairs of c times each constant, beside the model's own."""
+
+    def worst(tree: dict[str, Any]) -> np.ndarray | None:
+        return np.max([np.asarray(v) for v in tree.values()], axis=0) if tree else None
+
+    out: dict[str, float | None] = {}
+    for kind in ("point", "searched", "path"):
+        theirs = worst(getattr(measured.explanation, kind))
+        own = worst(getattr(measured.model, kind))
+        for name, found, factor in (("", theirs, scale), ("model_", own, 1.0)):
+            known = found is not None
+            out[f"{name}{kind}_p95"] = float(factor * np.quantile(found, 0.95)) if known else None
+            out[f"{name}{kind}_max"] = float(factor * np.max(found)) if known else None
+    return out
+
+
+@mmx.record
+class Scaled:
+    """Another explainer's scores times a constant: no column may change."""
+
+    explainer: Explainer
+    factor: float = mmx.static(default=100.0)
+
+    @property
+    def evaluations(self) -> int:
+        """Those of the explainer."""
+        return self.explainer.evaluations
+
+    def __call__(self, model: Any, inputs: Any, target: Any, key: Any = None) -> Any:
+        """Scores ``{m: [units_m]}`` of one example."""
+        scores = self.explainer(model, inputs, target, key)
+        return jax.tree.map(lambda s: jnp.asarray(self.factor) * s, scores)

@@ -1,0 +1,1 @@
+"""The field's exact and published numbers, measured again with this package."""

@@ -1,0 +1,92 @@
+"""Models and examples that the experiments look at, and what they share in measuring them."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from mmx_jax import FeatureGates, derive_key, derive_keys, map_examples
+from mmx_jax.cli.explainers import Setting, build
+from mmx_jax.models import FusionTransformer, split, train
+from mmx_jax.tasks import TASKS, Task
+from mmx_jax.typing import Explainer, Inputs, Model
+
+__all__ = ["Prepared", "explain", "prepare"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A task with its exact or trained model, and held-out examples.
+
+    Attributes:
+      task: the task.
+      model: its exact model, or a fusion transformer trained on it with softmax outputs.
+      inputs: of the judged examples.
+      labels: what is right.
+      modes: the mode of each example, an index into ``task.modes``.
+      targets: the output that is explained: the predicted one, or the task's own.
+      calibration: other examples, for ranges and backgrounds.
+      seed: of everything.
+    """
+
+    task: Task
+    model: Model
+    inputs: Inputs
+    labels: np.ndarray
+    modes: np.ndarray
+    targets: np.ndarray
+    calibration: Inputs
+    seed: int
+
+    @property
+    def gates(self) -> FeatureGates:
+        """The intervention on the features of the task's modalities."""
+        return FeatureGates(self.task.modalities)
+
+    def explainers(self, names: list[str], quick: bool = False) -> dict[str, Explainer]:
+        """Explainers by their names on the command line, by the name they are reported under."""
+        setting = Setting(
+            self.task.modalities,
+            self.calibration,
+            self.model,
+            self.task.reference,
+            quick,
+            self.seed,
+        )
+        return build(names, setting, False)
+
+
+def prepare(name: str, seed: int, examples: int, steps: int = 1000) -> Prepared:
+    """Draws the task of a seed, trains a model on it where it has none, and draws examples."""
+    task = TASKS[name](seed)
+    model: Any = task.model
+    if model is None:
+        held_out = task.sample(derive_key(seed, "held out"), 256)
+        net = FusionTransformer(task.modalities, task.outputs, rngs=nnx.Rngs(seed))
+        data = (held_out.inputs, held_out.labels)
+        net, _ = train(net, task.sample_training, data, steps=steps, seed=seed)
+        model = split(net, "softmax")
+    batch = task.sample(derive_key(seed, "experiment"), examples)
+    calibration = task.sample(derive_key(seed, "calibration"), 64)
+    predicted = np.argmax(map_examples(model, batch.inputs), -1).astype(np.int32)
+    targets = predicted if task.target is None else np.full_like(predicted, task.target)
+    return Prepared(
+        task,
+        model,
+        jax.tree.map(np.asarray, batch.inputs),
+        np.asarray(batch.labels),
+        np.asarray(batch.truth["mode"]),
+        targets,
+        jax.tree.map(np.asarray, calibration.inputs),
+        seed,
+    )
+
+
+def explain(prepared: Prepared, explainer: Explainer, inputs: Inputs | None = None) -> Any:
+    """Scores of all examples ``{m: [examples, units]}``; counterfactuals get the same keys."""
+    keys = derive_keys(prepared.seed, "explain", len(prepared.targets))
+    inputs = prepared.inputs if inputs is None else inputs
+    axes = (None, 0, 0, 0)
+    return map_examples(explainer, prepared.model, inputs, prepared.targets, keys, in_axes=axes)
