@@ -1,0 +1,91 @@
+"""The repository: what a wheel carries, what the README shows, what the experiments write."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_wheel_carries_the_data_files(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    carried = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "mmx_jax").rglob("*")
+        if path.suffix in {".py", ".json", ".html", ".css", ".js", ".typed"}
+    }
+    assert "mmx_jax/py.typed" in carried
+    assert carried <= names
+    assert not any(name.startswith(("tests", "experiments")) for name in names)
+
+
+def test_the_library_example_of_the_readme_runs():
+    text = (ROOT / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(import jax.*?)```", text, re.S)
+    scope: dict = {}
+    exec(example, scope)
+    assert {n: s.shape for n, s in scope["scores"].items()} == {"image": (16,), "table": (3,)}
+    assert float(scope["effects"]["image"]) == pytest.approx(64.0)
+    assert (ROOT / "docs" / "report.png").is_file()
+
+
+def test_claims_hold_only_if_every_seed_does():
+    common = pytest.importorskip("experiments.common")
+    assert common.at_least("x", {1: 0.9, 2: 0.8}, 0.8)["passed"]
+    assert not common.at_least("x", {1: 0.9, 2: 0.7}, 0.8)["passed"]
+    assert common.at_most("x", {1: 0.1, 2: 0.3}, 0.2)["value"] == 0.3
+    undefined = common.at_most("x", {1: 0.1, 2: None}, 0.2)
+    assert not undefined["passed"]
+    assert undefined["value"] is None
+
+
+def test_an_experiment_writes_claims_and_figures(tmp_path, monkeypatch):
+    """The whole way of an experiment, with one seed and one small task."""
+    from experiments import sufficiency_validation as experiment
+    from experiments.common import Run, main
+    from mmx_jax.runs import read_json
+
+    monkeypatch.setattr(experiment, "TASKS", ("mixed", "xor", "digits"))
+    monkeypatch.setattr(experiment, "EXPLAINERS", ["occlusion"])
+    rows = [
+        {"task": t, "explainer": e, "seed": 1, "intact": 1.0, "kept": 0.99, "removed": 0.5}
+        for t in experiment.TASKS
+        for e in ("shapley", "control-random", "occlusion")
+    ]
+    monkeypatch.setattr(
+        experiment,
+        "_rows",
+        lambda task, seed, quick: [r | {"seed": seed} for r in rows if r["task"] == task],
+    )
+    monkeypatch.setattr(sys, "argv", ["x", "--quick", "--out", str(tmp_path / "run")])
+    main("sufficiency_validation", experiment.__doc__, experiment.experiment, Run)
+    results = read_json(tmp_path / "run" / "results.json")
+    verdicts = {c["claim"]: c["passed"] for c in results["claims"]}
+    assert len(verdicts) == 7
+    assert verdicts["mixed: accuracy lost by keeping Shapley's quarter, at most"]
+    assert not verdicts["digits: accuracy Shapley's quarter keeps beyond random units, at least"]
+    assert (tmp_path / "run" / "accuracy.png").stat().st_size > 1000
+
+
+def test_an_experiment_refuses_what_it_would_overwrite(tmp_path, monkeypatch, capsys):
+    from experiments.common import Outcome, main
+
+    (tmp_path / "kept").write_text("mine")
+    monkeypatch.setattr(sys, "argv", ["x", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        main("any", "doc", lambda run: Outcome([], {}))
+    assert stopped.value.code == 2
+    assert "not empty" in capsys.readouterr().err
+    assert (tmp_path / "kept").read_text() == "mine"
