@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from mmx_jax.certify.derivatives import PIECEWISE, evaluate
 
@@ -85,7 +85,7 @@ act_p = Primitive("act")
 def act(x: ArrayLike, name: str, order: int = 0, a: float = 0.0) -> Array:
     """Derivative ``order`` of the nonlinear function ``name``, elementwise, as one primitive.
 
-    >>> round(float(jax.grad(jax.grad(lambda x: act(x, "power", a=3.0)))(jnp.float32(2.0))), 4)
+    >>> round(float(jax.grad(jax.grad(lambda x: act(x, "power", a=3.0)))(2.0)), 4)
     12.0
     """
     if name == "exp":
