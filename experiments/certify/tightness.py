@@ -1,310 +1,153 @@
-"""How tight certified Lipschitz constants are: certified / searched, medians over nets.
+"""How tight certified Lipschitz constants are: certified / searched, medians over trained nets.
 
-Command: ``python -m experiments.certify.tightness --out out/tightness`` (``--quick``: one net of
-the first rows; ``--rows`` picks rows by name).
-
-Every net is trained by one recipe, so that no ratio is bought by small weights: inputs N(0, I) in
-two modalities ``a`` and ``b``, the label of a gated world (the sign of ``a_0`` says whether ``b_0``
-or ``b_1`` decides), Adam 1e-3, no weight decay, until 95 % held-out accuracy at least. Points are
-held out too. The product of spectral norms of the weights is reported beside the ratios.
+Command: ``python -m experiments.certify.tightness --rows gelu,tanh --out out/tightness`` (names as
+in ``tables.py``; without ``--rows`` all but the attention net's gradient). Each row takes 1 to 5
+minutes on two idle cores, most of it compiling; the attention rows more. ``--quick``: one net of
+one row. Expected: every claim but those that ``results/README.md`` names passes. The ratio of a net
+is that of its worst block, at one held-out point; the search runs 16 ascents of 40 steps. Beside
+the ratios stand the product of the net's spectral norms and how far it lies above the truth.
 """
 
-import argparse
-import json
-import os
-import tempfile
+import dataclasses
+import importlib.metadata
+import platform
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from experiments.certify.nets import sample, train
+from experiments.certify.tables import ROWS, Row
+from experiments.common import Outcome, Run, at_least, main
 from mmx_jax.certify import lift, lipschitz_bounds
+from mmx_jax.errors import UnknownNameError
 from mmx_jax.numerics import derive_key
+from mmx_jax.runs import write_json
 
-__all__ = ["Row", "main", "rows"]
-
-SIZE = 8
-
-
-def sample(key: Any, n: int, shape: tuple[int, ...]) -> tuple[dict[str, Any], Any]:
-    """Inputs N(0, I) of the shape given per modality, and labels of the gated world."""
-    first, second = jax.random.split(key)
-    a = jax.random.normal(first, (n, *shape))
-    b = jax.random.normal(second, (n, *shape))
-    flat_a, flat_b = a.reshape(n, -1), b.reshape(n, -1)
-    label = jnp.where(flat_a[:, 0] > 0, flat_b[:, 0] > 0, flat_b[:, 1] > 0)
-    return {"a": a, "b": b}, label.astype(jnp.int32)
+__all__ = ["Options", "experiment", "versions"]
 
 
-def dense(key: Any, sizes: list[int]) -> list[dict[str, Any]]:
-    """Layers of a network, LeCun normal weights."""
-    keys = jax.random.split(key, len(sizes) - 1)
-    return [
-        {"w": jax.random.normal(k, (i, o)) / np.sqrt(i), "b": jnp.zeros(o)}
-        for k, i, o in zip(keys, sizes[:-1], sizes[1:], strict=True)
-    ]
+@dataclasses.dataclass(frozen=True)
+class Options(Run):
+    """Options of the tightness tables."""
+
+    rows: str = ""
+    """Names of rows, separated by commas; all but the slow ones by default."""
+    nets: int = 5
+    """How many nets a row has."""
 
 
-def apply(layers: Any, h: Any, act: Callable[[Any], Any]) -> Any:
-    """A network, linear at the end."""
-    for layer in layers[:-1]:
-        h = act(h @ layer["w"] + layer["b"])
-    return h @ layers[-1]["w"] + layers[-1]["b"]
+def versions() -> dict[str, str]:
+    """What a measurement depends on."""
+    packages = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")}
+    return packages | {"python": platform.python_version(), "machine": platform.machine()}
 
 
-def mlp(hidden: list[int], act: Any) -> tuple[Any, Any]:
-    """Early fusion: one network on both modalities side by side."""
-
-    def init(key: Any) -> Any:
-        return dense(key, [2 * SIZE, *hidden, 2])
-
-    def model(params: Any, x: Any) -> Any:
-        return apply(params, jnp.concatenate([x["a"], x["b"]]), act)
-
-    return init, model
-
-
-def late(act: Any) -> tuple[Any, Any]:
-    """Late fusion: an encoder per modality, a network on their codes."""
-
-    def init(key: Any) -> Any:
-        keys = jax.random.split(key, 3)
-        return {
-            "a": dense(keys[0], [SIZE, 32, 16]),
-            "b": dense(keys[1], [SIZE, 32, 16]),
-            "fuse": dense(keys[2], [32, 32, 2]),
-        }
-
-    def model(params: Any, x: Any) -> Any:
-        codes = [act(apply(params[m], x[m], act)) for m in ("a", "b")]
-        return apply(params["fuse"], jnp.concatenate(codes), act)
-
-    return init, model
-
-
-def attention(dim: int = 16, heads: int = 2) -> tuple[Any, Any]:
-    """One pre-norm attention block on 4 + 4 tokens, mean pooling, two logits."""
-
-    def init(key: Any) -> Any:
-        keys = jax.random.split(key, 6)
-        names = ("q", "k", "v", "o")
-        out = {
-            n: jax.random.normal(k, (dim, dim)) / np.sqrt(dim)
-            for n, k in zip(names, keys[:4], strict=True)
-        }
-        return out | {
-            "mlp": dense(keys[4], [dim, 32, dim]),
-            "head": dense(keys[5], [8 * dim, 2]),
-        }
-
-    def norm(h: Any) -> Any:
-        centered = h - jnp.mean(h, -1, keepdims=True)
-        return centered * jax.lax.rsqrt(jnp.mean(centered**2, -1, keepdims=True) + 1e-5)
-
-    def split(h: Any) -> Any:
-        return h.reshape(8, heads, dim // heads)
-
-    def model(params: Any, x: Any) -> Any:
-        h = jnp.concatenate([x["a"], x["b"]])
-        z = norm(h)
-        q, k, v = (split(z @ params[n]) for n in "qkv")
-        weights = jax.nn.softmax(jnp.einsum("ihd,jhd->hij", q, k) / np.sqrt(dim // heads))
-        h = h + jnp.einsum("hij,jhd->ihd", weights, v).reshape(8, dim) @ params["o"]
-        h = h + apply(params["mlp"], norm(h), jax.nn.gelu)
-        return apply(params["head"], norm(h).ravel(), jax.nn.gelu)
-
-    return init, model
-
-
-def gradient(model: Any) -> Any:
-    """The gradient explainer, of the first logit."""
-    return jax.grad(lambda y: model(y)[0])
-
-
-def jacobian(model: Any) -> Any:
-    """The model's own outputs: their Lipschitz constant is the norm of its Jacobian."""
-    return lambda x: {"logits": model(x)}
-
-
-def integrated(model: Any, steps: int = 32, chunk: int = 8) -> Any:
-    """Integrated gradients from zero, midpoint rule, a chunk of steps at a time in a scan."""
-
-    def explain(x: Any) -> Any:
-        def slopes(t: Any) -> Any:
-            return gradient(model)(jax.tree.map(lambda v: t * v, x))
-
-        def body(total: Any, ts: Any) -> Any:
-            part = jax.tree.map(lambda v: jnp.sum(v, 0), jax.vmap(slopes)(ts))
-            return jax.tree.map(jnp.add, total, part), None
-
-        ts = ((jnp.arange(steps) + 0.5) / steps).reshape(-1, chunk)
-        total, _ = jax.lax.scan(body, jax.tree.map(jnp.zeros_like, x), ts)
-        return jax.tree.map(lambda g, v: g * v / steps, total, x)
-
-    return explain
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the table: a net, an explanation, a norm, and the targets by radius."""
-
-    name: str
-    net: tuple[Any, Any]
-    explain: Callable[[Any], Any]
-    targets: dict[float, float]
-    norm: float = 2
-    shape: tuple[int, ...] = (SIZE,)
-    memory: float = 64e6
-    slow: bool = False
-
-
-def rows() -> list[Row]:
-    """The table."""
-    gelu = jax.nn.gelu
-    small = {0.01: 1.02, 0.05: 1.12, 0.1: 1.30}
-    boxes = {0.01: 1.05, 0.05: 1.45, 0.1: 2.5}
-    tokens = (4, 16)
-    return [
-        Row("gradient, gelu 2 x 32", mlp([32, 32], gelu), gradient, small),
-        Row("gradient, tanh 2 x 32", mlp([32, 32], jnp.tanh), gradient, small),
-        Row("gradient, gelu 2 x 32, inf", mlp([32, 32], gelu), gradient, boxes, np.inf),
-        Row(
-            "gradient, gelu 3 x 64", mlp([64] * 3, gelu), gradient, {0.01: 1.05, 0.05: 1.5, 0.1: 3}
-        ),
-        Row("Jacobian, tanh 3 x 64", mlp([64] * 3, jnp.tanh), jacobian, {0.01: 1.02, 0.1: 1.35}),
-        Row("Jacobian, tanh 4 x 256", mlp([256] * 4, jnp.tanh), jacobian, {0.01: 1.05, 0.1: 4}),
-        Row(
-            "integrated gradients, gelu 2 x 32",
-            mlp([32, 32], gelu),
-            integrated,
-            {0.01: 1.02, 0.05: 1.1, 0.1: 1.18},
-        ),
-        Row("late fusion, gelu, gradient", late(gelu), gradient, {0.01: 1.04, 0.05: 1.3, 0.1: 2}),
-        Row("attention, Jacobian", attention(), jacobian, {0.01: 1.03, 0.05: 5}, shape=tokens),
-        Row(
-            "attention, gradient",
-            attention(),
-            gradient,
-            {0.001: 1.5, 0.01: 3},
-            shape=tokens,
-            slow=True,
-        ),
-    ]
-
-
-def train(row: Row, seed: int) -> tuple[Any, float, float]:
-    """Weights by the recipe, their held-out accuracy, and the product of their spectral norms."""
-    init, model = row.net
-    params = init(derive_key(seed, "weights"))
-    optimiser = optax.adam(1e-3)
-    held, labels = sample(derive_key(seed, "held out"), 4000, row.shape)
-    run = jax.vmap(model, (None, 0))
-
-    def loss(params: Any, x: Any, y: Any) -> Any:
-        return optax.softmax_cross_entropy_with_integer_labels(run(params, x), y).mean()
-
-    def step(state: Any, key: Any) -> tuple[Any, None]:
-        params, memory = state
-        grads = jax.grad(loss)(params, *sample(key, 128, row.shape))
-        updates, memory = optimiser.update(grads, memory, params)
-        return (optax.apply_updates(params, updates), memory), None
-
-    @jax.jit
-    def block(state: Any, key: Any) -> tuple[Any, Any]:
-        state, _ = jax.lax.scan(step, state, jax.random.split(key, 500))
-        return state, jnp.mean(jnp.argmax(run(state[0], held), -1) == labels)
-
-    state, accuracy = (params, optimiser.init(params)), 0.0
-    for k in range(60):
-        state, accuracy = block(state, derive_key(seed, "batches", k))
-        if accuracy >= 0.95:
-            break
-    matrices = [leaf for leaf in jax.tree.leaves(state[0]) if leaf.ndim == 2]
-    product = float(np.prod([np.linalg.norm(m, 2) for m in matrices]))
-    return state[0], float(accuracy), product
-
-
-def measure(row: Row, seeds: range) -> dict[str, Any]:
-    """Ratios of one row, all blocks of all nets, and times."""
-    _, model = row.net
-    first = {m: jnp.zeros(row.shape) for m in ("a", "b")}
+def measure(row: Row, seeds: list[int]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Ratios of one row, all blocks of all nets, and its times."""
+    first = {m: jnp.zeros(row.net.shape) for m in ("a", "b")}
 
     def bounds(params: Any, x: Any, r: Any) -> Any:
-        lifted = lift(lambda y: model(params, y), first)
+        lifted = lift(lambda y: row.net.model(params, y), first)
         return lipschitz_bounds(row.explain(lifted), x, r, row.norm, memory=row.memory)
 
     compiled, seconds, nets = None, [], []
-    compile_s = 0.0
+    compile_s, method = 0.0, ""
     for seed in seeds:
-        params, accuracy, product = train(row, seed)
-        points, _ = sample(derive_key(seed, "points"), 1, row.shape)
+        trained = train(row.net, seed)
+        points, _ = sample(derive_key(seed, "points"), 1, row.net.shape)
         x = jax.tree.map(lambda v: v[0], points)
         if compiled is None:
             started = time.monotonic()
-            compiled = jax.jit(bounds).lower(params, x, 0.01).compile()
+            compiled = jax.jit(bounds).lower(trained.params, x, 0.01).compile()
             compile_s = time.monotonic() - started
-        ratios = {}
+        ratios, certified = {}, {}
         for r in row.targets:
             started = time.monotonic()
-            found = jax.block_until_ready(compiled(params, x, r))
+            found = jax.block_until_ready(compiled(trained.params, x, r))
             seconds.append(time.monotonic() - started)
+            method = found.method
             found.check()
-            ratios[r] = {
-                f"{n} <- {m}": float(found.certified[n, m] / found.searched[n, m])
-                for n, m in found.point
+            pairs = {f"{n}<-{m}": (n, m) for n, m in found.point}
+            certified[str(r)] = {s: float(found.certified[p]) for s, p in pairs.items()}
+            ratios[str(r)] = {
+                s: float(found.certified[p] / found.searched[p]) for s, p in pairs.items()
             }
-        nets.append({"seed": seed, "accuracy": accuracy, "spectral": product, "ratios": ratios})
-        print(row.name, seed, f"{accuracy:.3f}", {r: max(v.values()) for r, v in ratios.items()})
-    medians = {
-        r: float(np.median([max(net["ratios"][r].values()) for net in nets])) for r in row.targets
-    }
-    times = {"compile_s": compile_s, "run_s": float(np.median(seconds))}
-    return {"row": row.name, "medians": medians, "nets": nets, "times": times}
-
-
-def main() -> None:
-    """Writes ``results.json`` (finite, without times) and ``timings.json``."""
-    parser = argparse.ArgumentParser(description="certified / searched")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--slow", action="store_true", help="also the rows that take an hour")
-    parser.add_argument("--rows", default="", help="only rows whose name contains this")
-    parser.add_argument("--nets", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out/certify_tightness"))
-    args = parser.parse_args()
-    chosen = [r for r in rows() if args.rows in r.name and (args.slow or args.rows or not r.slow)]
-    chosen = chosen[:1] if args.quick else chosen
-    seeds = range(args.seed, args.seed + (1 if args.quick else args.nets))
-    claims, table, timings = [], [], {}
-    for row in chosen:
-        result = measure(row, seeds)
-        timings[row.name] = result.pop("times")
-        print(row.name, result["medians"], timings[row.name], flush=True)
-        table.append(result)
-        claims += [
+        nets.append(
             {
-                "claim": f"{row.name}, radius {r}: median of the worst block's ratio",
-                "value": result["medians"][r],
-                "threshold": target,
-                "passed": bool(result["medians"][r] <= target),
-                "seeds": list(seeds),
+                "seed": seed,
+                "accuracy": trained.accuracy,
+                "spectral_product": trained.spectral,
+                "ratios": ratios,
+                "certified": certified,
             }
-            for r, target in row.targets.items()
-        ]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=args.out.parent))
-    (temporary / "results.json").write_text(
-        json.dumps({"schema": 1, "claims": claims, "table": table}, indent=1)
-    )
-    (temporary / "timings.json").write_text(json.dumps(timings, indent=1))
-    os.replace(temporary, args.out)
+        )
+        worst = {r: round(max(v.values()), 4) for r, v in ratios.items()}
+        print(row.name, seed, f"{trained.accuracy:.3f}", worst, file=sys.stderr, flush=True)
+    medians = {
+        str(r): float(np.median([max(net["ratios"][str(r)].values()) for net in nets]))
+        for r in row.targets
+    }
+    details = {"row": row.name, "title": row.title, "medians": medians, "nets": nets}
+    times = {"compile_s": compile_s, "run_s": float(np.median(seconds))}
+    return details | {"method": method, "norm": str(row.norm)}, times
+
+
+def chosen(run: Options) -> list[Row]:
+    """The rows asked for."""
+    known = {row.name: row for row in ROWS}
+    names = [n.strip() for n in run.rows.split(",") if n.strip()]
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("row", name, known)
+    rows = [known[n] for n in names] or [r for r in ROWS if not r.slow]
+    return rows[:1] if run.quick else rows
+
+
+def experiment(run: Options) -> Outcome:
+    """Measures the rows and holds their medians against the targets."""
+    seeds = run.seeds(1 if run.quick else run.nets)
+    claims, table, details, timings = [], [], [], {}
+    for row in chosen(run):
+        found, timings[row.name] = measure(row, seeds)
+        details.append(found)
+        for r, target in row.targets.items():
+            value = found["medians"][str(r)]
+            claims.append(
+                {
+                    "claim": f"{row.title}, radius {r}: median certified / searched, at most",
+                    "value": value,
+                    "threshold": target,
+                    "passed": bool(value <= target),
+                    "seeds": {
+                        str(net["seed"]): max(net["ratios"][str(r)].values())
+                        for net in found["nets"]
+                    },
+                }
+            )
+        accuracies = {net["seed"]: net["accuracy"] for net in found["nets"]}
+        claims.append(at_least(f"{row.title}: held-out accuracy", accuracies, 0.95))
+        table.append(
+            {"row": row.title}
+            | {f"ratio at {r}": found["medians"][str(r)] for r in row.targets}
+            | {"accuracy": min(net["accuracy"] for net in found["nets"])}
+            | {"norm product": float(np.median([n["spectral_product"] for n in found["nets"]]))}
+        )
+    details.append({"versions": versions(), "command": " ".join(["python -m", *_said()])})
+
+    def write_times(path: Path) -> None:
+        write_json(path, timings)
+
+    return Outcome(claims, {"tightness": table}, {"timings.json": write_times}, details)
+
+
+def _said() -> list[str]:
+    return ["experiments.certify.tightness", *sys.argv[1:]]
 
 
 if __name__ == "__main__":
-    main()
+    main("certify.tightness", __doc__, experiment, Options)
