@@ -80,7 +80,6 @@ def _rows(world: str, seed: int, run: Run, wanted: list[str]) -> list[dict[str, 
             stability=plan,
             radius=radii(calibration.inputs),
             relevant=truth["relevant"],
-            known=~np.asarray(truth["set_only"]),
         )
         card = scorecard(judged_effects, measured, calibrate(effects, changed), spread)
         rows.append(_row(world, name, seed, card))

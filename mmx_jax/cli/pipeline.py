@@ -205,7 +205,6 @@ def _judge(name: str, explainer: Explainer, splits: Splits, plan: Plan) -> Uncal
         few = explainer.evaluations <= JACOBIAN_CALLS
         stability = StabilityPlan(examples=plan.stability, point=plan.jacobians and few)
     truth = subject.truth or {}
-    known = truth.get("set_only")
     measured, intact = measure(
         gates,
         subject.model,
@@ -216,7 +215,6 @@ def _judge(name: str, explainer: Explainer, splits: Splits, plan: Plan) -> Uncal
         radius=splits.radius,
         keys=plan.keys,
         relevant=truth.get("relevant"),
-        known=None if known is None else ~known,
         **plan.settings,
     )
     scores = jax.tree.map(np.asarray, intact)

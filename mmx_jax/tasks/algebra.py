@@ -2,7 +2,8 @@
 
 A *bit* is read from one channel of one modality: a unit whose row points along the channel's
 marker by about +1 or -1 carries it, and everything short of the marker reads as exactly zero, so
-every other unit is an exact null player and the zero reference means absence. *Terms* combine
+every other unit is an exact null player and the zero reference means absence. Units of a single
+entry (a table's columns) have no direction: there a channel is a set of columns. *Terms* combine
 bits; the model is ``softmax([-1.5 s, 1.5 s])`` with s the sum of all terms, so that its second
 output is ``sigmoid(3 s)``. *Modes* say which units are written into an example.
 """
@@ -13,12 +14,12 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from mmx_jax.rows import Rows
 from mmx_jax.typing import Inputs, record, static
 
-__all__ = ["OPERATIONS", "QUIET", "Bit", "Mode", "Place", "Term", "WorldModel", "detect"]
+__all__ = ["OPERATIONS", "QUIET", "Bit", "Mode", "Place", "Term", "WorldModel", "carried", "detect"]
 
 QUIET, LOUD = 0.4, 0.8
 """Projections up to QUIET read as zero, from LOUD on as themselves."""
@@ -35,11 +36,12 @@ class Bit(NamedTuple):
 class Term(NamedTuple):
     """Bits combined by an operation.
 
-    ``sum``; ``product`` (synergy: XOR of two, parity of more); ``either`` (the sum, saturated at
-    one bit: any copy suffices); ``gate`` (the last bit, let through where all others are positive).
+    ``sum``; ``product`` (synergy: XOR of two, parity of more); ``either`` (``tanh(3 sum)``: any
+    copy suffices); ``gate`` (the last bit, let through where all others are positive); ``flip``
+    (the last bit, its sign turned by every positive other one: times ``1 - 2 relu(bit)``).
     """
 
-    op: Literal["sum", "product", "either", "gate"]
+    op: Literal["sum", "product", "either", "gate", "flip"]
     bits: tuple[Bit, ...]
 
 
@@ -84,10 +86,12 @@ def detect(projection: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return projection * _smoothstep((jnp.abs(projection) - QUIET) / (LOUD - QUIET))
 
 
-def _saturate(x: Float[Array, ""]) -> Float[Array, ""]:
-    """An odd, twice continuously differentiable step that is exactly +-1 beyond +-1."""
-    c = jnp.clip(x, -1.0, 1.0)
-    return c * (15.0 - 10.0 * c**2 + 3.0 * c**4) / 8.0
+def carried(
+    rows: Rows, data: PyTree, markers: Float[Array, "channels dim"]
+) -> Float[Array, "units channels"]:
+    """How much of each channel every unit carries, before :func:`detect`."""
+    table = rows.split(data)
+    return table * markers.T if rows.size == 1 else table @ markers.T
 
 
 def _plus(bits: list[Array]) -> Array:
@@ -101,8 +105,11 @@ def _times(bits: list[Array]) -> Array:
 OPERATIONS = {
     "sum": _plus,
     "product": _times,
-    "either": lambda bits: _saturate(_plus(bits)),
+    # not flat beyond one bit: a copy that goes moves the output by about .0007, so that the
+    # calibration of an explanation by its effects is not 0/0 where all is redundant
+    "either": lambda bits: jnp.tanh(3.0 * _plus(bits)),
     "gate": lambda bits: _times([jax.nn.relu(bit) for bit in bits[:-1]] + bits[-1:]),
+    "flip": lambda bits: _times([1.0 - 2.0 * jax.nn.relu(bit) for bit in bits[:-1]] + bits[-1:]),
 }
 """The value of a term from its bits (:class:`Term`)."""
 
@@ -112,13 +119,14 @@ class WorldModel:
     """The exact model of a world: raw outputs ``[-1.5 s, 1.5 s]``, to be linked by a softmax.
 
     Attributes:
-      markers: per modality an orthonormal basis ``[dim, dim]``; row k marks channel k.
+      markers: per modality an orthonormal basis ``[dim, dim]``; row k marks channel k. Where units
+        have one entry, ``[channels, units]`` with a 1 where the unit belongs to the channel.
       strengths: weight of each term in ``s``.
       terms: the interactions.
       rows: how each modality falls into units.
     """
 
-    markers: dict[str, Float[Array, "dim dim"]]
+    markers: dict[str, Float[Array, "channels dim"]]
     strengths: Float[Array, "terms"]
     terms: tuple[Term, ...] = static()
     rows: tuple[tuple[str, Rows], ...] = static()
@@ -129,7 +137,7 @@ class WorldModel:
         for bit in (bit for term in self.terms for bit in term.bits):
             used[bit.modality] = max(used.get(bit.modality, 0), bit.channel + 1)
         return {
-            name: detect(rows.split(inputs[name]) @ self.markers[name][: used[name]].T)
+            name: detect(carried(rows, inputs[name], self.markers[name][: used[name]]))
             for name, rows in self.rows
             if name in used
         }
