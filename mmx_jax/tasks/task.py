@@ -19,8 +19,11 @@ class Batch(NamedTuple):
       inputs: per modality ``[n, ...]``.
       labels: ``[n]``.
       truth: what is known per example: ``mode`` ``[n]``, an index into ``Task.modes``; in analytic
-        worlds also ``relevant``, ``{m: bool [n, units]}`` (every copy counts), and ``set_only``
-        ``[n]``, true where only a set of units is the truth, because any of its copies would do.
+        worlds also ``relevant``, ``{m: bool [n, units]}`` (every copy counts); ``set_only``
+        ``[n]``, true where only a set of units is the truth, because any of its copies would do;
+        ``pairs``, ``{(n, m): bool [n, units_n, units_m]}``, the units of two modalities that
+        interact on the scale of the log-odds (on probabilities sums bend too); ``optimal``
+        ``[n]``, the Bayes-optimal ``P(label = 1 | inputs)``.
     """
 
     inputs: Inputs
@@ -45,6 +48,7 @@ class Task:
       target_names: a word per output.
       modes: a word per mode.
       description: one or two plain sentences.
+      declared: of a declared world the modes themselves, otherwise empty.
     """
 
     modalities: dict[str, Modality]
@@ -58,3 +62,4 @@ class Task:
     target_names: tuple[str, ...] = static()
     modes: tuple[str, ...] = static()
     description: str = static()
+    declared: tuple[Any, ...] = static(default=())

@@ -41,7 +41,19 @@ def test_marginal_references_count_no_row_for_the_draws():
     assert Rows.of(modality) == Rows.of(Modality.tokens(5, 3))
 
 
+def test_the_rows_of_a_graph_are_its_features():
+    modality = Modality.nodes(3, 2)
+    rows = Rows.of(modality)
+    graph = {"features": jnp.arange(6.0).reshape(3, 2), "adjacency": jnp.ones((3, 3))}
+    table = rows.split(graph)
+    np.testing.assert_array_equal(table, graph["features"])
+    back = rows.join(2 * table, {"adjacency": graph["adjacency"]})
+    np.testing.assert_array_equal(back["features"], 2 * graph["features"])
+    np.testing.assert_array_equal(back["adjacency"], graph["adjacency"])
+    assert (rows.units, rows.size) == (3, 2)
+
+
 def test_other_data_are_refused():
-    for modality in (Modality.nodes(3, 2), Modality(groups=np.array([0, 0, 1]))):
+    for modality in (Modality.edges(3, nodes=3), Modality(groups=np.array([0, 0, 1]))):
         with pytest.raises(InputError, match="no row per unit"):
             Rows.of(modality)

@@ -329,7 +329,12 @@ READ = [Term("sum", (Bit("a", 0),))]
         (READ, [Mode("m", 1.0, (Place("a", 0),) * 4)], "writes 4 units into 'a': it has 3"),
         (READ, [Mode("m", 1.0, (Place("a", 2),))], "channel is 2 in 'a': use 0 to 1"),
         (READ, [Mode("m", 1.0, (Place("c", 0),))], "modality is 'c'"),
-        ([Term("sum", (Bit("b", 1),))], [Mode("m", 1.0, ())], "channel is 1 in 'b'"),
+        ([Term("sum", (Bit("b", 4),))], [Mode("m", 1.0, ())], "channel is 4 in 'b': use 0 to 3"),
+        (
+            [Term("sum", (Bit("b", 1),))],
+            [Mode("m", 1.0, (Place("b", 1),) * 3)],
+            "writes one channel of 'b' 3 times, and 4 units of one entry share 2 channels",
+        ),
         ([], [Mode("m", 1.0, ())], "are empty"),
         ([Term("max", (Bit("a", 0),))], [Mode("m", 1.0, ())], "op is 'max'"),
     ],
