@@ -14,7 +14,7 @@ from mmx_jax.cli.console import use_compilation_cache
 from mmx_jax.errors import MmxError
 from mmx_jax.runs import check_output, free_name, result_directory, write_json
 
-__all__ = ["Outcome", "Run", "at_least", "at_most", "main"]
+__all__ = ["Outcome", "Run", "at_least", "at_most", "by_seed", "main"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,16 @@ class Outcome:
     tables: dict[str, list[dict[str, Any]]]
     figures: dict[str, Callable[[Path], None]] = dataclasses.field(default_factory=dict)
     details: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+def by_seed(rows: list[dict[str, Any]], column: str, **where: Any) -> dict[int, Any]:
+    """``{seed: row[column]}`` of the rows in which all of ``where`` holds; None where it lacks.
+
+    >>> by_seed([{"seed": 1, "task": "a", "x": 3}, {"seed": 1, "task": "b", "x": 4}], "x", task="b")
+    {1: 4}
+    """
+    found = [r for r in rows if all(r[name] == value for name, value in where.items())]
+    return {r["seed"]: r.get(column) for r in found}
 
 
 def _claim(

@@ -14,20 +14,20 @@ Expected: the note's Shapley values move by a few per cent, the image's saliency
 """
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
-import matplotlib.pyplot as plt
 import numpy as np
 from jax.tree_util import Partial
 
-from experiments.common import Outcome, Run, at_least, at_most, main
+from experiments.common import Outcome, Run, at_least, at_most, by_seed, main
+from experiments.figures import dots
 from experiments.subjects import Prepared, explain, prepare
 from mmx_jax import derive_keys, map_examples
 from mmx_jax.desiderata import DEFAULTS, value_range
 
 TASKS = ("digits", "unique", "mixed")
+QUICK = ("digits", "unique")
 EXPLAINERS = ["saliency", "integrated-gradients", "occlusion", "shapley", "control-random"]
 
 
@@ -86,48 +86,28 @@ def _kept(prepared: Prepared, before: Any, moved: Any, spread: float) -> np.ndar
     return same & (np.abs(after[index] - before[index]) <= DEFAULTS.kept * spread)
 
 
-def _draw(rows: list[dict[str, Any]], path: Path) -> None:
-    figure, axes = plt.subplots(1, len(TASKS), figsize=(10, 3.2), sharey=True, layout="constrained")
-    for axis, task in zip(axes, TASKS, strict=True):
-        for i, wanted in enumerate(EXPLAINERS):
-            mine = [r for r in rows if r["task"] == task and r["explainer"] == wanted]
-            for kind, colour in (("image", "#c8553d"), ("note", "#1f6f8b")):
-                values = [r[kind] for r in mine if r[kind] is not None]
-                axis.plot(values, [i] * len(values), "o", color=colour, alpha=0.7, label=kind)
-        axis.set(title=task, xlabel="relative shift of scores", yticks=range(len(EXPLAINERS)))
-        axis.set_xscale("symlog", linthresh=0.01)
-    axes[0].set_yticklabels(EXPLAINERS)
-    axes[0].legend(*(part[:2] for part in axes[0].get_legend_handles_labels()), frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
 def experiment(run: Run) -> Outcome:
     """Shifts of the explanations of both modalities when only the image changes."""
-    seeds = run.seeds(3)
-    rows = [row for seed in seeds for task in TASKS for row in _rows(task, seed, run.quick)]
-
-    def of(task: str, explainer: str, column: str) -> dict[int, Any]:
-        return {
-            r["seed"]: r[column] for r in rows if r["task"] == task and r["explainer"] == explainer
-        }
-
+    seeds, tasks = run.seeds(3), QUICK if run.quick else TASKS
+    rows = [row for seed in seeds for task in tasks for row in _rows(task, seed, run.quick)]
     claims = []
-    for task in TASKS:
-        found = of(task, "shapley", "note")
+    for task in tasks:
+        found = by_seed(rows, "note", task=task, explainer="shapley")
         claims.append(at_most(f"{task}: mean shift of the note's Shapley values", found, 0.1))
-        random = of(task, "control-random", "note")
+        random = by_seed(rows, "note", task=task, explainer="control-random")
         claims.append(
             at_most(f"{task}: mean shift of scores drawn at random, key held", random, 0.01)
         )
+        saliency = by_seed(rows, "image", task=task, explainer="saliency")
         gap = {
-            s: None if a is None or found[s] is None else a - found[s]
-            for s, a in of(task, "saliency", "image").items()
+            s: None if a is None or found[s] is None else a - found[s] for s, a in saliency.items()
         }
         claims.append(
             at_least(f"{task}: shift of saliency of the image beyond the note's Shapley", gap, 0.0)
         )
-    return Outcome(claims, {"shifts": rows}, {"shifts.png": partial(_draw, rows)})
+    label = "relative shift of scores"
+    draw = partial(dots, rows=rows, kinds=("image", "note"), label=label, symlog=True)
+    return Outcome(claims, {"shifts": rows}, {"shifts.png": draw})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A training loop, made to be read and forked."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -42,9 +43,31 @@ def train(
         raise InputError("module", "has state beside its weights", "write a loop that carries it")
     length = -(-steps // blocks)
     total = length * blocks
+    optimizer = _optimizer(learning_rate, total)
+    keys = jax.random.split(derive_key(seed, "training"), (blocks, length))
+    # a copy, because donation would take the caller's weights
+    state = jax.tree.map(jnp.copy, (params, optimizer.init(params)))
+    settings = (graphdef, batch, learning_rate, total)
+    history = []
+    for done, chunk in enumerate(keys, 1):
+        state, loss, hit = _block(state, chunk, as_callable(sample), tuple(held_out[:2]), settings)
+        history.append((np.asarray(loss), float(hit)))
+        if progress:
+            progress(done * length, total, float(loss[-1]), float(hit))
+    losses, hits = zip(*history, strict=True)
+    return nnx.merge(graphdef, state[0]), History(np.concatenate(losses), np.array(hits))
+
+
+def _optimizer(learning_rate: float, total: int) -> optax.GradientTransformation:
     schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, total // 20 + 1, total + 1)
     # one flat vector of weights compiles faster than many arrays
-    optimizer = optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule)))
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule)))
+
+
+@partial(jax.jit, static_argnums=4, donate_argnums=0)  # compiled once for all seeds
+def _block(state, keys, sample, held_out, settings):
+    graphdef, batch, learning_rate, total = settings
+    optimizer = _optimizer(learning_rate, total)
 
     def outputs(params, inputs):
         return jax.vmap(nnx.merge(graphdef, params))(inputs)
@@ -53,27 +76,13 @@ def train(
         raw = outputs(params, inputs)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(raw, labels))
 
-    def step(state, key, sample):
+    def step(state, key):
         params, moments = state
         inputs, labels = sample(key, batch)[:2]
         loss, slopes = jax.value_and_grad(loss_of)(params, inputs, labels)
         updates, moments = optimizer.update(slopes, moments, params)
         return (optax.apply_updates(params, updates), moments), loss
 
-    def block(state, keys, sample, held_out):
-        state, losses = jax.lax.scan(lambda s, key: step(s, key, sample), state, keys)
-        hits = jnp.argmax(outputs(state[0], held_out[0]), -1) == held_out[1]
-        return state, losses, jnp.mean(hits)
-
-    run = jax.jit(block, donate_argnums=0)
-    keys = jax.random.split(derive_key(seed, "training"), (blocks, length))
-    # a copy, because donation would take the caller's weights
-    state = jax.tree.map(jnp.copy, (params, optimizer.init(params)))
-    history = []
-    for done, chunk in enumerate(keys, 1):
-        state, loss, hit = run(state, chunk, as_callable(sample), tuple(held_out[:2]))
-        history.append((np.asarray(loss), float(hit)))
-        if progress:
-            progress(done * length, total, float(loss[-1]), float(hit))
-    losses, hits = zip(*history, strict=True)
-    return nnx.merge(graphdef, state[0]), History(np.concatenate(losses), np.array(hits))
+    state, losses = jax.lax.scan(step, state, keys)
+    hits = jnp.argmax(outputs(state[0], held_out[0]), -1) == held_out[1]
+    return state, losses, jnp.mean(hits)
