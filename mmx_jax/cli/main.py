@@ -14,6 +14,7 @@ import tyro
 from mmx_jax.cli.audit import Audit
 from mmx_jax.cli.console import use_compilation_cache
 from mmx_jax.cli.explain import Explain
+from mmx_jax.cli.export import Export
 from mmx_jax.cli.train import Train
 from mmx_jax.errors import MmxError
 
@@ -32,6 +33,7 @@ COMMANDS = (
     Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[Explain, tyro.conf.subcommand("explain")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
 )
 
 _ABOUT = "Explain a multimodal model and judge the explanations."

@@ -26,7 +26,7 @@ from mmx_jax.tasks.structures import (
     synergy,
     uniqueness,
 )
-from mmx_jax.tasks.task import Batch, Task
+from mmx_jax.tasks.task import Batch, Task, draw
 from mmx_jax.tasks.truth import ExactGames, Found, exact_games, found
 from mmx_jax.tasks.world import world
 from mmx_jax.tasks.worlds import (
@@ -60,6 +60,7 @@ __all__ = [
     "conflicting",
     "digits",
     "digits_shortcut",
+    "draw",
     "duplicated",
     "exact_games",
     "found",

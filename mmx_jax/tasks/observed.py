@@ -13,7 +13,14 @@ from jaxtyping import Bool, Float, Int
 from mmx_jax.errors import InputError
 from mmx_jax.tasks.algebra import Mode, Place
 
-__all__ = ["MAX_LETTERS", "letters_of", "posterior", "posterior_of_parts", "signs"]
+__all__ = [
+    "MAX_LETTERS",
+    "joint_of_sources",
+    "letters_of",
+    "posterior",
+    "posterior_of_parts",
+    "signs",
+]
 
 MAX_LETTERS = 12
 """Fair signs per example: 2**12 assignments are enumerated."""
@@ -111,3 +118,23 @@ def posterior_of_parts(
     shares = _share_of_plus(np.concatenate(rows), np.concatenate(weights), np.concatenate(plus))
     cuts = np.cumsum([len(row) for row in rows])[:-1]
     return [part.reshape(count, -1) for part in np.split(shares, cuts)]
+
+
+def joint_of_sources(modes: Sequence[Mode], first: str) -> Float[np.ndarray, "kinds1 kinds2 2"]:
+    """The joint distribution of what modality ``first`` shows, what the others show, and the label.
+
+    Marks, not positions: the table a partial information decomposition takes.
+    """
+    letters, channels = letters_of(modes), _channels(modes)
+    count = 1 << len(letters)
+    mine = np.repeat([channel[0] == first for channel in channels], 2)
+    seen = np.concatenate([_counts(mode, letters, channels).sum(1) for mode in modes])
+    sides = []
+    for chosen in (mine, ~mine):
+        _, kind = np.unique(seen[:, chosen], axis=0, return_inverse=True)
+        sides.append(kind.reshape(-1))
+    weight = np.repeat([mode.weight / count for mode in modes], count)
+    plus = np.tile(signs(letters)[:, 0] > 0, len(modes)).astype(int)
+    table = np.zeros((sides[0].max() + 1, sides[1].max() + 1, 2))
+    np.add.at(table, (*sides, plus), weight)
+    return table

@@ -1,15 +1,17 @@
 """What a task is: a sampler of labelled examples, and what is known of them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 from jaxtyping import Array, Int
 
 from mmx_jax.modality import Modality
 from mmx_jax.model import FunctionModel
-from mmx_jax.typing import Explainer, Inputs, record, static
+from mmx_jax.typing import Explainer, Inputs, PRNGKey, record, static
 
-__all__ = ["Batch", "Task"]
+__all__ = ["Batch", "Task", "draw"]
 
 
 class Batch(NamedTuple):
@@ -63,3 +65,9 @@ class Task:
     modes: tuple[str, ...] = static()
     description: str = static()
     declared: tuple[Any, ...] = static(default=())
+
+
+@partial(jax.jit, static_argnums=2)
+def draw(sample: Callable[..., Batch], key: PRNGKey, n: int) -> Batch:
+    """``sample(key, n)`` as one compiled program; a sampler is a pytree, so seeds share it."""
+    return sample(key, n)
