@@ -30,7 +30,7 @@ from mmx_jax.desiderata.measure import (
     measure_effects,
     radii,
 )
-from mmx_jax.tasks import TASKS
+from mmx_jax.tasks import TASKS, draw
 
 WORLDS = (
     "mixed",
@@ -56,7 +56,7 @@ def _rows(world: str, seed: int, run: Run, wanted: list[str]) -> list[dict[str, 
     count = 24 if run.quick else 48
 
     def split(purpose: str) -> tuple[Examples, dict[str, Any]]:
-        batch = task.sample(derive_key(seed, purpose), count)
+        batch = draw(task.sample, derive_key(seed, purpose), count)
         targets = np.full(count, task.target, np.int32)
         return Examples(batch.inputs, targets, derive_keys(seed, purpose, count)), batch.truth
 

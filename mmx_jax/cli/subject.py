@@ -18,7 +18,7 @@ from mmx_jax.modality import Modality, check_inputs
 from mmx_jax.model import as_model, check_model, check_target, link_of
 from mmx_jax.models import FusionTransformer, accuracy, split, train
 from mmx_jax.numerics import derive_key
-from mmx_jax.tasks import TASKS, Task
+from mmx_jax.tasks import TASKS, Task, draw
 from mmx_jax.typing import Explainer, Inputs, Model
 
 __all__ = [
@@ -135,8 +135,8 @@ def _of_task(source: Source, terminal: Terminal, check: Check) -> Subject:
     task = TASKS[source.task](source.seed)
     model, kind, right = task.model, "exact", None
     count = source.examples or 1
-    calibration = task.sample(derive_key(source.seed, "calibration"), source.calibration)
-    evaluation = task.sample(derive_key(source.seed, "evaluation"), count)
+    calibration = draw(task.sample, derive_key(source.seed, "calibration"), source.calibration)
+    evaluation = draw(task.sample, derive_key(source.seed, "evaluation"), count)
     modalities = with_reference(task.modalities, source.reference, calibration.inputs, source.seed)
     known = task.reference if source.reference == "own" else None
     check(modalities, calibration.inputs, known)
@@ -167,7 +167,7 @@ def _of_task(source: Source, terminal: Terminal, check: Check) -> Subject:
 def _trained(task: Task, source: Source, terminal: Terminal) -> tuple[Model, float]:
     """A small fusion transformer on the task, and its accuracy on fresh examples."""
     steps = 300 if source.quick else 1000
-    held_out = task.sample(derive_key(source.seed, "held out"), 512)
+    held_out = draw(task.sample, derive_key(source.seed, "held out"), 512)
     net = FusionTransformer(task.modalities, task.outputs, rngs=nnx.Rngs(source.seed))
     with terminal.stage(f"training a model on {task.name}") as advance:
 

@@ -43,10 +43,8 @@ def train(
         raise InputError("module", "has state beside its weights", "write a loop that carries it")
     length = -(-steps // blocks)
     total = length * blocks
-    optimizer = _optimizer(learning_rate, total)
     keys = jax.random.split(derive_key(seed, "training"), (blocks, length))
-    # a copy, because donation would take the caller's weights
-    state = jax.tree.map(jnp.copy, (params, optimizer.init(params)))
+    state = _start(params, learning_rate, total)
     settings = (graphdef, batch, learning_rate, total)
     history = []
     for done, chunk in enumerate(keys, 1):
@@ -62,6 +60,12 @@ def _optimizer(learning_rate: float, total: int) -> optax.GradientTransformation
     schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, total // 20 + 1, total + 1)
     # one flat vector of weights compiles faster than many arrays
     return optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule)))
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _start(params, learning_rate, total):
+    # copies, because donation would take the caller's weights
+    return jax.tree.map(jnp.copy, (params, _optimizer(learning_rate, total).init(params)))
 
 
 @partial(jax.jit, static_argnums=4, donate_argnums=0)  # compiled once for all seeds
