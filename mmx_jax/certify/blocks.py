@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mmx_jax.certify.affine import Scope, constant, linear_map, parts, spread
+from mmx_jax.certify.affine import Scope, constant, linear_map
 from mmx_jax.certify.interpret import interpret
 from mmx_jax.certify.norms import ball_spectral, perron, spectral
+from mmx_jax.certify.ranges import parts, spread
 from mmx_jax.certify.rounding import gamma, up
 
 __all__ = ["Blocks", "certified_rows", "certified_spectral"]

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mmx_jax.certify.affine import Scope, parts
+from mmx_jax.certify.affine import Scope
+from mmx_jax.certify.composition import add
 from mmx_jax.certify.graph import evaluate
 from mmx_jax.certify.interpret import interpret
 from mmx_jax.certify.lipschitz import search_starts
 from mmx_jax.certify.norms import ball_spectral
 from mmx_jax.certify.program import Plan, Program, program_sizes
+from mmx_jax.certify.ranges import parts
 from mmx_jax.certify.region import Region
 from mmx_jax.certify.rounding import round_down, round_up, up
-from mmx_jax.certify.rules import add
 from mmx_jax.certify.search import into_ball
 from mmx_jax.numerics import is_traced
 from mmx_jax.typing import Inputs, record, static
@@ -109,5 +110,6 @@ def _deviations(
             else:
                 best, bound = jnp.max(jnp.abs(found[:, span]), 1), jnp.max(apart)
             searched[name] = round_down(jnp.max(best) * (1 - 1e-12), dtype)
-            certified[name] = round_up(jnp.where(jnp.isnan(bound), jnp.inf, bound), dtype)
+            bound = jnp.where(scope.decided() & ~jnp.isnan(bound), bound, jnp.inf)
+            certified[name] = round_up(bound, dtype)
     return DeviationBounds(searched, certified, plan.method)

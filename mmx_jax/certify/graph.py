@@ -6,6 +6,7 @@ is a constant, computed once at the caller's precision.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,25 +14,50 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from mmx_jax.certify.whiles import as_scan, branches_as_choice, rounds
 from mmx_jax.errors import InputError
 
 __all__ = ["evaluate", "flatten", "run", "scan_counts", "source_of", "trace"]
 
-KEPT = ("scan", "while", "cond", "custom_linear_solve")
+CALLS = (
+    "checkpoint",
+    "closed_call",
+    "core_call",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "custom_vjp_call_jaxpr",
+    "jit",
+    "pjit",
+    "remat2",
+)
+"""Primitives that do nothing but run a program on their operands."""
+
+CARRYING = ("cond", "scan", "while")
 Jaxpr = Any
 
 
 def inner_of(eqn: Any) -> Any:
-    """The closed jaxpr of a call-like equation, None for every other one."""
-    if eqn.primitive.name in KEPT:
+    """The closed jaxpr of a call, None for every other equation."""
+    if eqn.primitive.name not in CALLS:
         return None
-    for name in ("call_jaxpr", "jaxpr", "fun_jaxpr"):
-        inner = eqn.params.get(name)
-        if inner is not None and hasattr(inner, "eqns"):
-            return (
-                inner if hasattr(inner, "consts") else core.ClosedJaxpr(inner, ())
-            )  # open in 0.10
-    return None
+    inner = eqn.params.get("call_jaxpr", eqn.params.get("jaxpr", eqn.params.get("fun_jaxpr")))
+    return inner if hasattr(inner, "consts") else core.ClosedJaxpr(inner, ())  # open in 0.10
+
+
+def _own_derivative(eqn: Any, inner: Any) -> None:
+    """Refuses a derivative written by hand, unless it is JAX's own and so the true one."""
+    if not eqn.primitive.name.startswith("custom_"):
+        return
+    written = str(getattr(inner.jaxpr.debug_info, "func_src_info", ""))
+    if str(Path(jax.__file__).parent) in written:
+        return
+    name, _, place = written.partition(" at ")
+    raise InputError(
+        "model",
+        f"gives {name or 'a function'!r} a derivative written by hand ({place or source_of(eqn)})",
+        "write the function without jax.custom_jvp and jax.custom_vjp, or pass lipschitz_bounds an "
+        "explainer closed over the model as it is",
+    )
 
 
 def source_of(eqn: Any) -> str:
@@ -61,19 +87,39 @@ def run(
 
 
 def bind(eqn: Any, operands: list[Any]) -> list[Any]:
-    """Runs one equation as it is."""
-    params = eqn.primitive.get_bind_params(eqn.params)
+    """Runs one equation as it is, at the precision of its operands."""
+    name, params = eqn.primitive.name, eqn.primitive.get_bind_params(eqn.params)
+    if name in ("argmax", "argmin"):  # lowered outside the scope that traced it, at 32 bits
+        (axis,) = params["axes"]
+        moved = jnp.moveaxis(operands[0] if name == "argmax" else -operands[0], axis, -1)
+        return [jax.lax.top_k(moved, 1)[1][..., 0].astype(params["index_dtype"])]
+    if name in ("scatter", "scatter-add"):  # holds a program for the precision it was traced at
+        kept = ("indices_are_sorted", "unique_indices", "mode")
+        fn = jax.lax.scatter if name == "scatter" else jax.lax.scatter_add
+        settings = {k: params[k] for k in kept}
+        return [fn(*operands, params["dimension_numbers"], **settings)]
     out = eqn.primitive.bind(*operands, **params)
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
 def _inline(eqn: Any, operands: list[Any], through: bool) -> list[Any]:
-    if eqn.primitive.name == "stop_gradient" and through:
+    name = eqn.primitive.name
+    if name == "stop_gradient" and through:
         return list(operands)
+
+    def apply(e: Any, o: list[Any]) -> list[Any]:
+        return _inline(e, o, through)
+
+    if name == "cond":
+        return branches_as_choice(eqn.params, operands, run, apply)
+    if name == "while" and (count := rounds(eqn.params, operands, run, bind)) is not None:
+        return as_scan(eqn.params, operands, count, run, apply)
     inner = inner_of(eqn)
     if inner is None:
         return bind(eqn, operands)
-    return run(inner.jaxpr, inner.consts, operands, lambda e, o: _inline(e, o, through))
+    if not through:
+        _own_derivative(eqn, inner)
+    return run(inner.jaxpr, inner.consts, operands, apply)
 
 
 def trace(fn: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
@@ -92,7 +138,8 @@ def flatten(closed: Any, through: bool = True) -> Any:
 
     Args:
       closed: a closed jaxpr.
-      through: drop ``stop_gradient``, which changes derivatives but no value.
+      through: drop ``stop_gradient`` and derivatives written by hand, which change no value; else
+        the former stays and the latter are refused, unless they are JAX's own.
     """
 
     def flat(*args: Any) -> list[Any]:
@@ -129,7 +176,7 @@ def _tidy(closed: Any) -> Any:
         if moved and (same or eqn.primitive.name == "copy"):
             names[eqn.outvars[0]] = rename(eqn.invars[0])
             continue
-        key = None if eqn.primitive.name in KEPT else _key(eqn, names)
+        key = None if eqn.primitive.name in CARRYING else _key(eqn, names)
         if key in seen and key is not None:
             names.update(zip(eqn.outvars, seen[key], strict=True))
             continue

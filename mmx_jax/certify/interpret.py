@@ -5,15 +5,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from mmx_jax.certify.affine import Form, Scope, align, linear_map
+from mmx_jax.certify.composition import as_form
+from mmx_jax.certify.decisions import DECISIONS
 from mmx_jax.certify.graph import bind, run, source_of
 from mmx_jax.certify.loops import scan_rule
 from mmx_jax.certify.rounding import TINY, gamma, up
-from mmx_jax.certify.rules import RULES, as_form
+from mmx_jax.certify.rules import RULES
 from mmx_jax.errors import InputError
 
-__all__ = ["interpret"]
+__all__ = ["chooses", "interpret"]
 
 MOVES = [
     "broadcast_in_dim",
@@ -31,12 +34,39 @@ MOVES = [
 
 
 def interpret(scope: Scope, closed: Any, args: Any) -> list[Any]:
-    """The results of a program on forms and constants.
+    """The results of a program of real outputs on forms and constants.
 
     Raises:
       InputError: an operation without a rule, with its source line and what is supported.
     """
-    return run(closed.jaxpr, closed.consts, list(args), lambda e, o: _step(scope, e, o))
+    outs = run(closed.jaxpr, closed.consts, list(args), lambda e, o: _step(scope, e, o))
+    return [as_form(out) for out in outs]  # some don't depend on the inputs at all
+
+
+def chooses(jaxpr: Any, moving: Any = None) -> bool:
+    """Whether a flat program may jump: its inputs enter an operation not known to be continuous.
+
+    Its derivative does not show that, so the program itself must then be analysed too.
+    """
+    known = set(jaxpr.invars if moving is None else moving)
+    for eqn in jaxpr.eqns:
+        mine = [a for a in eqn.invars if not isinstance(a, core.Literal) and a in known]
+        if not mine:
+            continue
+        name = eqn.primitive.name
+        if name == "scan":
+            if chooses(eqn.params["jaxpr"].jaxpr):
+                return True
+        elif name == "convert_element_type":
+            kinds = mine[0].aval.dtype, eqn.params["new_dtype"]
+            if jnp.issubdtype(kinds[0], jnp.floating) > jnp.issubdtype(kinds[1], jnp.floating):
+                return True
+        elif (name in DECISIONS or not (name in RULES or name in _STRUCTURAL)) and any(
+            jnp.issubdtype(a.aval.dtype, jnp.floating) for a in mine
+        ):  # integers depend on the inputs through a choice only, which is found by itself
+            return True
+        known.update(eqn.outvars)
+    return False
 
 
 def _step(scope: Scope, eqn: Any, operands: list[Any]) -> list[Any]:
@@ -49,6 +79,12 @@ def _step(scope: Scope, eqn: Any, operands: list[Any]) -> list[Any]:
         out = RULES[name](scope, eqn.params, *operands)
     elif name in _STRUCTURAL:
         out = _STRUCTURAL[name](scope, eqn, *operands)
+    elif name == "while":
+        raise InputError(
+            "fn",
+            f"has a loop whose number of rounds is not fixed (at {source_of(eqn)})",
+            "use jax.lax.scan, or bounds that are plain numbers",
+        )
     else:
         raise InputError(
             "fn",
@@ -102,6 +138,14 @@ def _cast(scope: Scope, eqn: Any, x: Form) -> Form:
 def _together(scope: Scope, eqn: Any, *operands: Any) -> Form:
     """Operations linear in all real operands together, each entry a sum of few of them."""
     del scope
+    if eqn.primitive.name == "scatter" and not eqn.params["unique_indices"]:
+        where = np.shape(operands[1])
+        if np.prod(where[:-1]) > 1:
+            raise InputError(
+                "fn",
+                f"writes to places that may coincide (at {source_of(eqn)})",
+                "write .at[...].set(..., unique_indices=True)",
+            )
     places = [i for i, o in enumerate(operands) if _real(o)]
     if any(isinstance(o, Form) and not _real(o) for o in operands):
         raise InputError("fn", f"indexes with its inputs (at {source_of(eqn)})", "use constants")
@@ -115,7 +159,7 @@ def _together(scope: Scope, eqn: Any, *operands: Any) -> Form:
 
     rows = jax.vmap(apply)(*[f.rows for f in forms])
     err = jax.vmap(apply)(*[f.err for f in forms])
-    if eqn.primitive.name in ("scatter-add", "scatter_add"):
+    if eqn.primitive.name == "scatter-add":
         terms = int(np.prod(forms[-1].shape)) + 1
         loss = gamma(terms) * (err[1] + TINY)
         err = up(err, terms).at[jnp.array([0, 2])].add(loss)
@@ -145,6 +189,6 @@ _STRUCTURAL = (
     | {name: _running for name in ("cumsum", "reduce_window_sum")}
     | {
         name: _together
-        for name in ("concatenate", "pad", "scatter-add", "scatter_add", "dynamic_update_slice")
+        for name in ("concatenate", "pad", "scatter", "scatter-add", "dynamic_update_slice")
     }
 )

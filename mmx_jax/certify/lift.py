@@ -16,6 +16,7 @@ from jax.extend import core
 
 from mmx_jax.certify.activations import act
 from mmx_jax.certify.graph import bind, flatten, run, trace
+from mmx_jax.certify.maxima import highest, maximum, windows
 from mmx_jax.certify.recognise import (
     match_log_softmax,
     match_logsumexp,
@@ -105,8 +106,8 @@ def lift(model: Callable[[Inputs], Any], inputs: Inputs) -> LiftedModel:
     return LiftedModel((constants, list(weights)), lifted.jaxpr, (layout, shapes), out)
 
 
-def rewrite(closed: Any) -> Any:
-    """A flat program with its nonlinear pieces replaced by single nodes."""
+def rewrite(closed: Any, through: bool = False) -> Any:
+    """A flat program with its nonlinear pieces replaced by single nodes; see :func:`flatten`."""
     matcher = Matcher(closed.jaxpr)
 
     def lifted(*args: Any) -> list[Any]:
@@ -120,19 +121,21 @@ def rewrite(closed: Any) -> Any:
         values.update(zip(jaxpr.invars, args, strict=True))
         for eqn in jaxpr.eqns:
             new = _replace(eqn, matcher, read)
-            outs = bind(_inner(eqn), [read(a) for a in eqn.invars]) if new is None else [new]
+            outs = (
+                bind(_inner(eqn, through), [read(a) for a in eqn.invars]) if new is None else [new]
+            )
             values.update(zip(eqn.outvars, outs, strict=True))
         return [read(a) for a in jaxpr.outvars]
 
     shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in closed.jaxpr.invars]
-    return flatten(jax.make_jaxpr(lifted)(*shapes), through=False)
+    return flatten(jax.make_jaxpr(lifted)(*shapes), through)
 
 
-def _inner(eqn: Any) -> Any:
+def _inner(eqn: Any, through: bool) -> Any:
     """An equation with its body rewritten too, where it is a scan."""
     if eqn.primitive.name != "scan":
         return eqn
-    body = rewrite(flatten(eqn.params["jaxpr"], through=False))
+    body = rewrite(flatten(eqn.params["jaxpr"], through), through)
     if body.consts:  # the body's constants must stay where the scan expects them
         return eqn
     return eqn.replace(params=eqn.params | {"jaxpr": body})
@@ -191,8 +194,8 @@ def _divide(eqn: Any, matcher: Matcher, read: Callable[[Any], Any]) -> Any:
 
 def _pool(eqn: Any, matcher: Matcher, read: Callable[[Any], Any]) -> Any:
     del matcher
-    windows = _windows(eqn, read)
-    return None if windows is None else _highest(windows, (0,))
+    entries = windows(eqn, read)
+    return None if entries is None else highest(entries, (0,))
 
 
 _SINGLE: dict[str, Callable[..., Any]] = {name: _direct for name in DIRECT} | {
@@ -200,45 +203,8 @@ _SINGLE: dict[str, Callable[..., Any]] = {name: _direct for name in DIRECT} | {
     "erfc": lambda e, m, read: 1 - act(read(e.invars[0]), "erf"),
     "pow": _pow,
     "div": _divide,
-    "max": lambda e, m, read: _maximum(*map(read, e.invars)),
-    "min": lambda e, m, read: -_maximum(*[-read(a) for a in e.invars]),
-    "reduce_max": lambda e, m, read: _highest(read(e.invars[0]), tuple(e.params["axes"])),
+    "max": lambda e, m, read: maximum(*map(read, e.invars)),
+    "min": lambda e, m, read: -maximum(*[-read(a) for a in e.invars]),
+    "reduce_max": lambda e, m, read: highest(read(e.invars[0]), tuple(e.params["axes"])),
     "reduce_window_max": _pool,
 }
-
-
-def _maximum(x: Any, y: Any) -> Any:
-    """``y + relu(x - y)``, with the variable first where the other is the constant 0."""
-    if isinstance(x, float | np.generic | np.ndarray) and not np.ndim(x):
-        x, y = y, x
-    if isinstance(y, float | np.generic | np.ndarray) and y == -np.inf:
-        return x
-    if isinstance(y, float | np.generic | np.ndarray) and y == 0:
-        return act(x, "leaky_relu")
-    return y + act(x - y, "leaky_relu")
-
-
-def _highest(x: Any, axes: Any) -> Any:
-    """The maximum over axes as a tree of pairwise ones."""
-    axes = tuple(int(a) for a in axes)
-    kept = [s for i, s in enumerate(x.shape) if i not in axes]
-    x = jnp.moveaxis(x, axes, range(len(axes))).reshape(-1, *kept)
-    while x.shape[0] > 1:
-        half = x.shape[0] // 2
-        pairs = _maximum(x[:half], x[half : 2 * half])
-        x = jnp.concatenate([pairs, x[2 * half :]])
-    return x[0]
-
-
-def _windows(eqn: Any, read: Callable[[Any], Any]) -> Any:
-    """The entries of max pooling's windows along a new leading axis; None where it pads."""
-    p, x = eqn.params, read(eqn.invars[0])
-    if any(a or b for a, b in p["padding"]) or any(d != 1 for d in p["base_dilation"]):
-        return None
-    out, strides, spread = eqn.outvars[0].aval.shape, p["window_strides"], p["window_dilation"]
-    parts = []
-    for corner in np.ndindex(*p["window_dimensions"]):
-        start = [c * d for c, d in zip(corner, spread, strict=True)]
-        stop = [a + (n - 1) * s + 1 for a, n, s in zip(start, out, strides, strict=True)]
-        parts.append(jax.lax.slice(x, start, stop, strides))
-    return jnp.stack(parts)

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mmx_jax.certify.affine import Scope
 from mmx_jax.certify.blocks import Blocks, certified_rows, certified_spectral
 from mmx_jax.certify.graph import evaluate
+from mmx_jax.certify.interpret import interpret
 from mmx_jax.certify.lift import lift
 from mmx_jax.certify.program import Plan, Program, program_sizes
 from mmx_jax.certify.region import Region
@@ -197,6 +199,10 @@ def _bounds(
         certified = certified_spectral(program, region, plan, blocks, at_center)
     else:
         certified = certified_rows(program, region, plan, blocks, at_center)
+    if program.chooses:  # derivatives don't show jumps
+        scope = Scope(region.ball, plan.degree, plan.symbols)
+        interpret(scope, program.primal, [region.form(plan.degree)])
+        certified = jnp.where(scope.decided(), certified, jnp.inf)
     certified = jnp.where(jnp.isnan(certified), jnp.inf, certified)
     broken = ~((point <= searched) & (searched <= certified))
     status = jnp.where(jnp.isfinite(certified), PROVEN, INFINITE)

@@ -46,17 +46,14 @@ def scan_rule(scope: Scope, params: Any, step: Any, operands: list[Any]) -> list
         return _fold(x, degree, dim, noise)
 
     scanned = [
-        Form(jnp.moveaxis(x.rows, 1, 0), jnp.moveaxis(x.err, 1, 0), x.degree, x.dim, x.noise)
-        if isinstance(x, Form)
-        else x
-        for x in xs
+        jax.tree.map(lambda v: jnp.moveaxis(v, 1, 0), x) if isinstance(x, Form) else x for x in xs
     ]
 
     def once(state: Any, x: Any) -> tuple[Any, Any]:
         inner = Scope(scope.ball, scope.degree, scope.symbols)
         inner.used = noise
         outs = run(body.jaxpr, body.consts, [*consts, *state, *x], lambda e, o: step(inner, e, o))
-        return outs[:ni], outs[ni:]
+        return outs[:ni], [*outs[ni:], ~inner.decided()]
 
     flags = [isinstance(c, Form) for c in carry]
     while True:
@@ -93,4 +90,5 @@ def scan_rule(scope: Scope, params: Any, step: Any, operands: list[Any]) -> list
         else y
         for y in ys
     ]
+    scope.undecided.append(stacked.pop())
     return [*last, *stacked]

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from mmx_jax.certify.graph import flatten, trace
+from mmx_jax.certify.interpret import chooses
 from mmx_jax.certify.lift import DIRECT, rewrite
 from mmx_jax.certify.region import Region
 from mmx_jax.errors import InputError, UnknownNameError
@@ -91,7 +92,8 @@ class Program:
         flat = flatten(closed)
         raw = {e.primitive.name for e in flat.jaxpr.eqns}
         self.lifted = not raw & {*DIRECT, "max", "integer_pow", "erfc"}
-        self.primal = rewrite(flat)
+        self.primal = rewrite(flat, through=True)
+        self.chooses = chooses(self.primal.jaxpr)
         if not differentiated:
             return
         run = jax.extend.core.jaxpr_as_fun(self.primal)

@@ -15,7 +15,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
-from mmx_jax.certify.affine import Form, Scope, add_noise, layout, spread, tighten
+from mmx_jax.certify.affine import Form, Scope, layout
+from mmx_jax.certify.ranges import add_noise, spread, tighten
 from mmx_jax.certify.rounding import TINY, ULPS, gamma, up
 
 __all__ = ["logsumexp", "logsumexp_p", "logsumexp_rule"]

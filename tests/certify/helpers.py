@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmx_jax.certify.affine import Scope, spread
+from mmx_jax.certify.affine import Scope
 from mmx_jax.certify.graph import evaluate, flatten, trace
 from mmx_jax.certify.interpret import interpret
 from mmx_jax.certify.lift import rewrite
+from mmx_jax.certify.ranges import spread
 from mmx_jax.certify.region import Region
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmx_jax.certify.derivatives import NAMES, evaluate
-from mmx_jax.certify.relaxations import polynomial, value_range
+from mmx_jax.certify.extremes import value_range
+from mmx_jax.certify.relaxations import polynomial
 
 PARAMETERS = {"leaky_relu": 0.2, "elu": 1.0, "power": -0.5}
 
