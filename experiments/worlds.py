@@ -13,24 +13,15 @@ Expected: no fail for the truth; no escape on mixed, gated and xor; on xor an ex
           gradients, Shapley and rescaled Shapley from each other.
 """
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 
+from experiments.cell import VERDICTS, Effort, bench, fails, judge, row_of
 from experiments.common import Outcome, Run, at_least, at_most, main
-from mmx_jax import FeatureGates, derive_key, derive_keys
-from mmx_jax.cli.explainers import CONTROLS, Setting, build
-from mmx_jax.desiderata import calibrate, scorecard, value_range
-from mmx_jax.desiderata.measure import (
-    Examples,
-    StabilityPlan,
-    explain_changes,
-    measure,
-    measure_effects,
-    radii,
-)
-from mmx_jax.tasks import TASKS, draw
+from mmx_jax.cli.explainers import CONTROLS
+from mmx_jax.tasks import TASKS
+from mmx_jax.tasks.packed import packed_task
 
 WORLDS = (
     "mixed",
@@ -45,90 +36,25 @@ WORLDS = (
 )
 STRICT = ("mixed", "gated", "xor")
 BASELINES = ["truth", "occlusion", "integrated-gradients", "shapley", "rescaled-shapley"]
-VERDICTS = ("granger", "faithfulness", "stability")
 
 
 def _rows(world: str, seed: int, run: Run, wanted: list[str]) -> list[dict[str, Any]]:
     """One row per explainer on one world and seed."""
-    task = TASKS[world](seed)
-    model: Any = task.model
-    gates = FeatureGates(task.modalities)
     count = 24 if run.quick else 48
-
-    def split(purpose: str) -> tuple[Examples, dict[str, Any]]:
-        batch = draw(task.sample, derive_key(seed, purpose), count)
-        targets = np.full(count, task.target, np.int32)
-        return Examples(batch.inputs, targets, derive_keys(seed, purpose, count)), batch.truth
-
-    calibration, _ = split("calibration")
-    judged, truth = split("evaluation")
-    effects = measure_effects(gates, model, calibration, chunk=16)
-    spread = value_range(np.asarray(effects.outputs), calibration.targets)
-    judged_effects = measure_effects(gates, model, judged, chunk=16)
-    setting = Setting(task.modalities, calibration.inputs, model, task.reference, run.quick, seed)
-    plan = StabilityPlan(examples=8)
+    alike = [TASKS[name](seed) for name in WORLDS]
+    task = packed_task(TASKS[world](seed), alike)
+    judged = bench(task, seed, Effort(count, count, quick=run.quick))
     rows = []
-    for name, explainer in build(wanted, setting, False).items():
-        _, changed = explain_changes(gates, model, explainer, calibration)
-        joint = dataclasses.replace(task.reference, joint=True) if name == "truth" else None  # pyright: ignore
-        measured, _ = measure(
-            gates,
-            model,
-            explainer,
-            judged,
-            joint=joint,
-            stability=plan,
-            radius=radii(calibration.inputs),
-            relevant=truth["relevant"],
-        )
-        card = scorecard(judged_effects, measured, calibrate(effects, changed), spread)
-        rows.append(_row(world, name, seed, card))
-    return rows
-
-
-def _row(world: str, name: str, seed: int, card: dict[str, Any]) -> dict[str, Any]:
-    granger = card["granger"]
-    cross = [p for p in granger if p.split("<-")[0] != p.split("<-")[1]]
-    diagonal = [p for p in granger if p not in cross]
-
-    def worst(pairs: list[str], column: str) -> float | None:
-        values = [granger[p][column] for p in pairs if granger[p][column] is not None]
-        return max(values) if values else None
-
-    truth = card["truth"] if isinstance(card["truth"], dict) else {}
-    return {
-        "world": world,
-        "explainer": name,
-        "seed": seed,
-        **{v: card["verdict"][v] for v in VERDICTS},
-        "violations": worst(diagonal, "violation_rate"),
-        "cross violations": worst(cross, "violation_rate"),
-        "over-claim": worst(diagonal, "overclaim"),
-        "cross over-claim": worst(cross, "overclaim"),
-        "unit over-claim": worst(cross, "unit_overclaim"),
-        "joint necessity": card["necessity"]["joint"]["own"],
-        "single necessity": _mean(card["necessity"]),
-        "joint sufficiency holds": card["sufficiency"]["joint"]["holds"],
-        "image fails": sum(
+    for name, explainer in judged.explainers(wanted).items():
+        card = judge(judged, name, explainer)
+        image = sum(
             w.startswith(("image<-image:", "image:"))
             for v in ("granger", "faithfulness")
             for w in card["why"][v]
-        ),
-        "own set": card["own_set"]["joint"],
-        "tpr": truth.get("tpr"),
-        "fdr": truth.get("fdr"),
-        "redundant": max(card["redundant"].values()),
-        "why": "; ".join(w for v in VERDICTS for w in card["why"][v])[:300],
-    }
-
-
-def _mean(columns: dict[str, Any]) -> float | None:
-    values = [c["own"] for m, c in columns.items() if m != "joint" and c["own"] is not None]
-    return float(np.mean(values)) if values else None
-
-
-def _fails(row: dict[str, Any]) -> int:
-    return sum(row[v] == "fail" for v in VERDICTS)
+        )
+        said = {"world": world, "explainer": name, "seed": seed}
+        rows.append(said | row_of(card) | {"image fails": image})
+    return rows
 
 
 def experiment(run: Run) -> Outcome:
@@ -145,7 +71,7 @@ def experiment(run: Run) -> Outcome:
     for world in worlds:
         truth = of(world, "truth")
         claims.append(
-            at_most(f"{world}: fails of the truth", {s: _fails(r) for s, r in truth.items()}, 0)
+            at_most(f"{world}: fails of the truth", {s: fails(r) for s, r in truth.items()}, 0)
         )
         for column, sign in (("tpr", 1), ("fdr", -1)):
             if all(r[column] is not None for r in truth.values()):
@@ -154,7 +80,7 @@ def experiment(run: Run) -> Outcome:
         if world in STRICT:
             claims += [
                 at_least(
-                    f"{world}: fails of {c}", {s: _fails(r) for s, r in of(world, c).items()}, 1
+                    f"{world}: fails of {c}", {s: fails(r) for s, r in of(world, c).items()}, 1
                 )
                 for c in CONTROLS
             ]
@@ -193,7 +119,7 @@ def _escapes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The cells in which a control gets no fail, with the number of seeds on which it escapes."""
     cells: dict[tuple[str, str], int] = {}
     for r in rows:
-        if r["explainer"] in CONTROLS and not _fails(r):
+        if r["explainer"] in CONTROLS and not fails(r):
             cell = (r["world"], r["explainer"])
             cells[cell] = cells.get(cell, 0) + 1
     return [{"world": w, "control": c, "seeds": n} for (w, c), n in cells.items()]

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from mmx_jax.rows import Rows
@@ -132,12 +133,12 @@ class WorldModel:
     rows: tuple[tuple[str, Rows], ...] = static()
 
     def unit_reads(self, inputs: Inputs) -> dict[str, Float[Array, "units channels"]]:
-        """What each unit carries on the channels of the modalities that some term reads."""
-        used: dict[str, int] = {}
-        for bit in (bit for term in self.terms for bit in term.bits):
-            used[bit.modality] = max(used.get(bit.modality, 0), bit.channel + 1)
+        """What each unit carries on the channels that some term reads, 0 on those between."""
+        read = {(bit.modality, bit.channel) for term in self.terms for bit in term.bits}
+        used = {m: 1 + max(c for n, c in read if n == m) for m in {m for m, _ in read}}
         return {
             name: detect(carried(rows, inputs[name], self.markers[name][: used[name]]))
+            * np.array([(name, k) in read for k in range(used[name])], np.float32)
             for name, rows in self.rows
             if name in used
         }

@@ -1,5 +1,7 @@
 """The reference explanation of an analytic world: exact Shapley values, found cheaply."""
 
+from typing import Protocol, runtime_checkable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -9,10 +11,18 @@ from mmx_jax.gates import full
 from mmx_jax.intervention import FeatureGates, value
 from mmx_jax.mapping import accumulate
 from mmx_jax.modality import Modality
-from mmx_jax.tasks.algebra import WorldModel
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 
-__all__ = ["KnownContributions"]
+__all__ = ["KnownContributions", "Reader"]
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A world's model that tells what its units carry."""
+
+    def unit_reads(self, inputs: Inputs, /) -> dict[str, Float[Array, "units channels"]]:
+        """Per modality ``[units, channels]``, 0 where no term reads."""
+        ...
 
 
 @record
@@ -33,7 +43,7 @@ class KnownContributions:
     """
 
     modalities: dict[str, Modality]
-    world: WorldModel
+    world: Reader
     players: tuple[tuple[str, int], ...] = static()
     joint: bool = static(default=False)
 
