@@ -7,29 +7,26 @@ so seeds, and worlds over the same modalities, share their compiled programs.
 import dataclasses
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from mmx_jax import FeatureGates, derive_key, derive_keys, map_examples
+from experiments.beside import beside_truth, explain, measures_of_others
+from mmx_jax import FeatureGates, derive_key, derive_keys
 from mmx_jax.cli.explainers import Setting, build
 from mmx_jax.desiderata import calibrate, scorecard, value_range
 from mmx_jax.desiderata.measure import (
     Examples,
     StabilityPlan,
     explain_changes,
-    explain_rows,
     measure,
     measure_effects,
     radii,
 )
-from mmx_jax.desiderata.others import curves, fsyn, infidelity
 from mmx_jax.mapping import Progress
 from mmx_jax.models import FusionTransformer, split, train
 from mmx_jax.tasks import Task, draw
-from mmx_jax.typing import Array, Explainer, Inputs, Intervention, Model, Scores, record
+from mmx_jax.typing import Explainer, Model
 
 __all__ = ["VERDICTS", "Bench", "Effort", "bench", "fails", "judge", "row_of", "trained"]
 
@@ -154,22 +151,6 @@ def bench(
     )
 
 
-@record
-class _Others:
-    """The measures of others, of one example."""
-
-    intervention: Intervention
-
-    def __call__(
-        self, model: Model, scores: Scores, inputs: Inputs, target: Array, key: Array
-    ) -> Any:
-        ties, drawn = derive_key(key, "ties"), derive_key(key, "removed sets")
-        found = curves(self.intervention, model, scores, inputs, target, ties)
-        area = (found.deletion, found.insertion, found.region_perturbation)
-        known = infidelity(self.intervention, model, scores, inputs, target, drawn)
-        return area, known, fsyn(self.intervention, model, scores, inputs, target, ties)
-
-
 def judge(
     bench: Bench, name: str, explainer: Explainer, progress: Progress | None = None
 ) -> dict[str, Any]:
@@ -196,69 +177,15 @@ def judge(
         **settings,
     )
     card = scorecard(bench.effects, measured, calibration, bench.spread)
-    together = intact if joint is None else _joint(bench, joint)
-    card["others"] = _others(bench, gates, together, calibration.scale)
+    together = intact if joint is None else explain(joint, bench.model, bench.judged, bench.mesh)
+    card["others"] = measures_of_others(
+        bench.model, gates, bench.judged, together, calibration.scale, bench.spread, bench.mesh
+    )
     if bench.exact:
-        card["others"] |= _beside_truth(bench, intact, calibration.scale)
+        reference: Any = bench.task.reference
+        truth = explain(reference, bench.model, bench.judged, bench.mesh)
+        card["others"] |= beside_truth(intact, truth, calibration.scale)
     return card
-
-
-def _joint(bench: Bench, joint: Explainer) -> Any:
-    one = jax.tree.map(lambda x: jnp.asarray(x)[:, None], bench.judged.inputs)
-    keys = bench.judged.keys
-    rows = explain_rows(joint, bench.model, one, bench.judged.targets, keys, mesh=bench.mesh)
-    return jax.tree.map(lambda s: s[:, 0], rows)
-
-
-def _others(bench: Bench, gates: FeatureGates, scores: Any, scale: float) -> dict[str, Any]:
-    judged = bench.judged
-    (deletion, insertion, region), known, synergy = map_examples(
-        _Others(gates),
-        bench.model,
-        scores,
-        judged.inputs,
-        jnp.asarray(judged.targets),
-        judged.keys,
-        in_axes=(None, 0, 0, 0, 0),
-        mesh=bench.mesh,
-    )
-    spread = bench.spread
-    values = {
-        "deletion": deletion / spread,
-        "insertion": insertion / spread,
-        "region perturbation": region / spread,
-        "infidelity": known.at(scale) / spread**2,
-        "fsyn": np.abs(synergy) / spread,
-    }
-    return {name: _mean(value) for name, value in values.items()}
-
-
-def _mean(values: Any) -> float | None:
-    """The mean, None where it is not defined."""
-    mean = float(np.mean(np.asarray(values, np.float64)))
-    return mean if np.isfinite(mean) else None
-
-
-def _beside_truth(bench: Bench, intact: Any, scale: float) -> dict[str, Any]:
-    """How far calibrated scores are from the reference explanation, and whether they rank alike."""
-    reference: Any = bench.task.reference
-    truth = _joint(bench, reference)
-    names = sorted(truth)
-    mine, true = (
-        np.concatenate([np.asarray(s[m], np.float64) for m in names], 1) for s in (intact, truth)
-    )
-    size = np.abs(true).sum(1)
-    known = size > 1e-6
-    gap = np.abs(scale * mine - true).sum(1)[known] / size[known] if known.any() else np.nan
-    # units that the truth tells apart must come in its order
-    order = [
-        np.mean((np.abs(a)[i] > np.abs(a)[j])[ahead])
-        for a, b in zip(mine, true, strict=True)
-        for i, j in [np.triu_indices(len(b), 1)]
-        for i, j in [np.where(np.abs(b[i]) > np.abs(b[j]), (i, j), (j, i))]
-        if (ahead := np.abs(b)[i] > np.abs(b)[j] + 0.02).any()
-    ]
-    return {"distance to truth": _mean(gap), "pairs ordered as in truth": _mean(order or np.nan)}
 
 
 def _largest(stability: Any, kind: str) -> float | None:

@@ -16,6 +16,10 @@ from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, stati
 __all__ = ["KnownContributions", "Reader"]
 
 
+ROUNDING = 1e-6
+"""Contributions below this are those of null players; outputs are probabilities."""
+
+
 @runtime_checkable
 class Reader(Protocol):
     """A world's model that tells what its units carry."""
@@ -34,6 +38,7 @@ class KnownContributions:
     (Shapley 1953). Units that the world's model reads as zero are exact null players, so only the
     ``players[m]`` loudest units of each modality are enumerated and all others score zero. This
     is exact for the world's model as long as no more units carry a marker, as in every sample.
+    Enumerated players that come out within rounding of zero score zero too: ranks see them.
 
     Attributes:
       modalities: by name.
@@ -85,6 +90,7 @@ class KnownContributions:
         names = [name for name, count in self.players if count]
         for game in [names] if self.joint else [[name] for name in names]:
             phi, start = play(game), 0
+            phi = jnp.where(jnp.abs(phi) > ROUNDING, phi, 0.0)
             for name in game:
                 count = len(chosen[name])
                 scores[name] = scores[name].at[chosen[name]].set(phi[start : start + count])

@@ -1,0 +1,356 @@
+"""The leaderboard: every explainer on every world, judged by desiderata, truth and others' metrics.
+
+    python -m experiments.benchmark --out runs/benchmark            (exact and trained, 5 seeds)
+    python -m experiments.benchmark --quick --out runs/quick        (1 seed, few examples)
+
+Cell by cell in a work directory: stopped or killed at any moment, the same command goes on, and
+ends with the same results.json bit for bit. ``leaderboard.html`` shows what it found.
+
+An explainer or a world of your own is one short file, given with ``--add FILE.py``: a dictionary
+EXPLAINERS from names to ``(modalities, setting) -> explainer``, or WORLDS from names to
+``seed -> task``.
+
+Expected: the reference explanation is not beaten on any metric that claims to measure it; where a
+metric does not catch a control, the results say why.
+"""
+
+import dataclasses
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+
+from experiments.cell import Bench, Effort, bench, judge, row_of, trained
+from experiments.common import Run
+from experiments.leaderboard import render
+from experiments.ranking import METRICS, agreement, blindness, board, not_beaten
+from experiments.resumable import WorkDirectory
+from mmx_jax import map_examples
+from mmx_jax.cli import explainers as table
+from mmx_jax.cli.console import Terminal, use_compilation_cache
+from mmx_jax.cli.options import mesh_of, splitted
+from mmx_jax.errors import InputError, MmxError, UnknownNameError
+from mmx_jax.report.pictures import describe
+from mmx_jax.runs import write_json
+from mmx_jax.tasks import WORLDS, Task, identify
+from mmx_jax.tasks.packed import packed_task
+
+__all__ = ["Options", "run"]
+
+Names = Annotated[str | None, tyro.conf.arg(metavar="A,B,...")]
+
+DEFAULT = [
+    "truth",
+    *table.METHODS,
+    "rescaled-within-shapley",
+    "rescaled-occlusion",
+    *table.CONTROLS,
+]
+APART = ("out", "devices", "jobs", "part")
+"""Options that change nothing in the results."""
+COMMAND = (sys.executable, "-m", "experiments.benchmark")
+QUICK_TRAINED = ("noisy",)
+QUICK_TRAINED_EXPLAINERS = ("occlusion", "shapley", "integrated-gradients", "control-uniform")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Run):
+    """Options of the leaderboard."""
+
+    worlds: Names = None
+    """Worlds separated by commas; all by default."""
+    explainers: Names = None
+    """Explainers by their names in mmx audit; all by default."""
+    models: Names = None
+    """exact, trained or both (the default)."""
+    seeds_count: int | None = None
+    """How many seeds; 5 by default, 1 with --quick."""
+    examples: int | None = None
+    """Judged per cell; 48 by default, 10 with --quick."""
+    devices: int | None = None
+    """Spread examples over so many devices."""
+    jobs: int = 2
+    """Processes at work; each takes worlds that share programs."""
+    part: Annotated[int | None, tyro.conf.Suppress] = None
+    add: tuple[Path, ...] = ()
+    """Files with explainers and worlds of your own."""
+
+    def effort(self) -> Effort:
+        """How thoroughly a cell is measured."""
+        if self.quick:
+            return Effort(self.examples or 10, 8, 2, 1, False, True, 300)
+        return Effort(self.examples or 48)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be measured: all cells, in an order in which neighbours share programs."""
+
+    worlds: tuple[str, ...]
+    explainers: tuple[str, ...]
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def cells(self, quick: bool) -> list[tuple[str, str, int, list[str]]]:
+        """(model, world, seed, explainers)."""
+        out = []
+        for model in self.models:
+            for world in self.worlds:
+                names = [e for e in self.explainers if model == "exact" or e != "truth"]
+                if quick and model == "trained":
+                    if world not in QUICK_TRAINED:
+                        continue
+                    names = [e for e in names if e in QUICK_TRAINED_EXPLAINERS] or names[:1]
+                out += [(model, world, seed, names) for seed in self.seeds]
+        return out
+
+
+def load(files: tuple[Path, ...]) -> None:
+    """Adds the explainers and worlds of other files to those of the package."""
+    for file in files:
+        spec = spec_from_file_location(file.stem, file) if file.is_file() else None
+        if spec is None or spec.loader is None:
+            raise InputError("add", f"{file} is no Python file", "give a path that ends in .py")
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found = {name: getattr(module, name, {}) for name in ("EXPLAINERS", "WORLDS")}
+        if not any(found.values()):
+            raise InputError("add", f"{file} adds nothing", "define EXPLAINERS or WORLDS in it")
+        table.METHODS.update(found["EXPLAINERS"])
+        WORLDS.update(found["WORLDS"])
+        DEFAULT.extend(name for name in found["EXPLAINERS"] if name not in DEFAULT)
+
+
+def planned(options: Options) -> Plan:
+    """Checks the names and makes the plan."""
+
+    def chosen(given: str | None, known: list[str], what: str) -> tuple[str, ...]:
+        names = known if given is None else splitted(given)
+        for name in names:
+            if name not in known:
+                raise UnknownNameError(what, name, known)
+        return tuple(names)
+
+    count = options.seeds_count or (1 if options.quick else 5)
+    return Plan(
+        chosen(options.worlds, list(WORLDS), "world"),
+        chosen(options.explainers, DEFAULT, "explainer"),
+        chosen(options.models, ["exact", "trained"], "model"),
+        tuple(options.seeds(count)),
+    )
+
+
+def cell(model: str, world: str, seed: int, explainer: str) -> str:
+    """The file of a cell."""
+    return f"cells/{model}/{world}/{seed}/{explainer}.json"
+
+
+def files(plan: Plan, quick: bool, worlds: set[str]) -> list[str]:
+    """The files of all cells of some worlds."""
+    return [
+        cell(model, world, seed, name)
+        for model, world, seed, names in plan.cells(quick)
+        for name in names
+        if world in worlds
+    ]
+
+
+def prepare(model: str, task: Task, seed: int, options: Options) -> tuple[Bench, dict[str, Any]]:
+    """The bench of a world, and facts of the model that every row repeats."""
+    effort, mesh = options.effort(), mesh_of(options.devices)
+    if model == "exact":
+        return bench(task, seed, effort, mesh=mesh), {}
+    net, right = trained(task, seed, effort.steps)
+    facts = {"accuracy": right, "truth holds": identify(task, seed, 16).from_data}
+    return bench(task, seed, effort, net, mesh), facts
+
+
+def drawn(judged: Bench, world: str, names: list[str]) -> dict[str, Any]:
+    """What the page draws of a world: the first example that has a relevant unit."""
+    task, one = judged.task, judged.judged.first(1)
+    scores = {}
+    for name, explainer in judged.explainers(names).items():
+        found = map_examples(
+            explainer, judged.model, one.inputs, one.targets, one.keys, in_axes=(None, 0, 0, 0)
+        )
+        scores[name] = {m: np.asarray(s)[0] for m, s in found.items()}
+    return {
+        "world": world,
+        "about": task.description,
+        "mode": task.modes[int(judged.truth["mode"][0])],
+        "modalities": {m: describe(modality) for m, modality in task.modalities.items()},
+        "inputs": jax.tree.map(lambda x: np.asarray(x)[0], one.inputs),
+        "relevant": {
+            m: np.flatnonzero(np.asarray(r)[0]) for m, r in judged.truth["relevant"].items()
+        },
+        "scores": scores,
+    }
+
+
+def parts(plan: Plan, jobs: int) -> list[set[str]]:
+    """The worlds of each process: those over the same modalities share programs, so stay together.
+
+    The groups with the most compiling to do, those of many modalities, are dealt out first.
+    """
+    groups: dict[Any, list[str]] = {}
+    for world in plan.worlds:
+        shape = jax.tree.structure(WORLDS[world](0).modalities)
+        groups.setdefault(shape, []).append(world)
+    order = sorted(groups.values(), key=lambda g: -(len(WORLDS[g[0]](0).modalities) * 3 + len(g)))
+    out: list[set[str]] = [set() for _ in range(max(1, min(jobs, len(order))))]
+    for group in order:
+        min(out, key=len).update(group)
+    return out
+
+
+def work(
+    options: Options, plan: Plan, place: WorkDirectory, terminal: Terminal, mine: set[str]
+) -> None:
+    """Measures every cell of some worlds whose file is not there."""
+    todo = [entry for entry in plan.cells(options.quick) if entry[1] in mine]
+    parent = os.getppid()
+    total = sum(len(names) for *_, names in todo)
+    done = 0
+    with terminal.stage(f"judging {total} cells") as advance:
+        for model, world, seed, names in todo:
+            missing = [e for e in names if not place.has(cell(model, world, seed, e))]
+            picture = f"pictures/{world}.json"
+            draws = model == "exact" and seed == plan.seeds[0] and not place.has(picture)
+            done += len(names) - len(missing)
+            advance(done, total, 0.0)
+            if not missing and not draws:
+                continue
+            advance.say(f"{world}, {model}, seed {seed}")
+            alike = [make(seed) for name, make in WORLDS.items() if name in plan.worlds]
+            task = packed_task(WORLDS[world](seed), alike)
+            judged, facts = prepare(model, task, seed, options)
+            for name in missing:
+                if options.part is not None and os.getppid() != parent:
+                    raise SystemExit(1)  # whoever asked for this part is gone
+                start = time.monotonic()
+                explainer = judged.explainers([name])[name]
+                row = row_of(judge(judged, name, explainer)) | facts
+                if facts and not facts["truth holds"]:
+                    row |= dict.fromkeys(("tpr", "fdr", "rank correlation"))
+                said = {"model": model, "world": world, "explainer": name, "seed": seed}
+                place.write(cell(model, world, seed, name), said | row)
+                place.write(
+                    f"timings/{model}-{world}-{seed}-{name}.json",
+                    {"seconds": round(time.monotonic() - start, 3)},
+                )
+                done += 1
+                advance(done, total, 0.0)
+            if draws:
+                shown = [e for e in ("truth", "occlusion", *names) if e in names]
+                place.write(picture, drawn(judged, world, list(dict.fromkeys(shown))[:2]))
+
+
+def gather(options: Options, plan: Plan, place: WorkDirectory) -> dict[str, Any]:
+    """The results as a pure function of the cells."""
+    rows = [
+        place.read(cell(model, world, seed, name))
+        for model, world, seed, names in plan.cells(options.quick)
+        for name in names
+    ]
+    controls = [name for name in plan.explainers if name in table.CONTROLS]
+    tables: dict[str, Any] = {"leaderboard": board(rows, controls)}
+    for model in plan.models:
+        agreed = agreement(rows, model)
+        title = f"agreement of metrics, {model} models"
+        tables[title] = [{"metric": name} | agreed[name] for name in METRICS]
+    tables["known blindness"] = blindness(rows, controls)
+    return {
+        "schema": "experiment/1",
+        "experiment": "benchmark",
+        "options": place.read("config.json"),
+        "claims": not_beaten(rows),
+        "tables": tables,
+        "details": rows,
+    }
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Measures what is missing, writes the results and the page, and returns the results."""
+    load(options.add)
+    plan = planned(options)
+    said = {k: v for k, v in dataclasses.asdict(options).items() if k not in APART}
+    added = [hashlib.sha256(file.read_bytes()).hexdigest() for file in options.add]
+    versions = {p: version(p) for p in ("mmx_jax", "jax", "jaxlib", "numpy")}
+    config = said | dataclasses.asdict(plan) | {"add": added, "versions": versions}
+    config |= {"python": platform.python_version()}
+    out = options.out or Path("runs") / ("benchmark-quick" if options.quick else "benchmark")
+    place = WorkDirectory(out, config)
+    terminal = Terminal()
+    shares = parts(plan, options.jobs)
+    if options.part is not None:
+        work(options, plan, place, terminal, shares[options.part])
+        return {}
+    helpers = [
+        subprocess.Popen(
+            [*COMMAND, *sys.argv[1:], "--out", str(place.path), "--part", str(i)],
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        for i in range(1, len(shares))
+        if any(not place.has(name) for name in files(plan, options.quick, shares[i]))
+    ]
+    try:
+        work(options, plan, place, terminal, shares[0])
+        with terminal.stage("waiting for the other processes"):
+            for helper in helpers:
+                helper.wait()
+    finally:
+        for helper in helpers:
+            helper.terminate()
+    # what a process that failed left undone
+    work(options, plan, place, terminal, set(plan.worlds))
+    results = gather(options, plan, place)
+    place.write("results.json", results)
+    results = place.read("results.json")
+    pictures = [
+        place.read(f"pictures/{world}.json")
+        for world in plan.worlds
+        if place.has(f"pictures/{world}.json")
+    ]
+    command = "python -m experiments.benchmark" + " --quick" * options.quick
+    page = render(results, pictures, command)
+    place.write_with("leaderboard.html", lambda path: path.write_text(page, encoding="utf-8"))
+    place.write_with("timings.json", lambda path: write_json(path, terminal.timings()))
+    place.write_with("COMPLETE", lambda path: path.write_text("", encoding="utf-8"))
+    return results
+
+
+def main() -> None:
+    """The command."""
+    console = Console()
+    try:
+        options = tyro.cli(Options, prog="python -m experiments.benchmark", description=__doc__)
+        use_compilation_cache()
+        results = run(options)
+    except MmxError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
+    if options.part is not None:
+        return
+    failed = [c for c in results["claims"] if not c["passed"]]
+    console.print(f"{len(results['claims']) - len(failed)} of {len(results['claims'])} claims hold")
+    for claim in failed:
+        console.print(f"[red]FAIL[/] {claim['claim']}: {claim['value']}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
