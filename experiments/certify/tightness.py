@@ -137,16 +137,14 @@ def experiment(run: Options) -> Outcome:
             | {"accuracy": min(net["accuracy"] for net in found["nets"])}
             | {"norm product": float(np.median([n["spectral_product"] for n in found["nets"]]))}
         )
-    details.append({"versions": versions(), "command": " ".join(["python -m", *_said()])})
+    named = ",".join(row.name for row in chosen(run))
+    command = f"python -m experiments.certify.tightness --rows {named} --nets {len(seeds)}"
+    details.append({"versions": versions(), "command": command})
 
     def write_times(path: Path) -> None:
         write_json(path, timings)
 
     return Outcome(claims, {"tightness": table}, {"timings.json": write_times}, details)
-
-
-def _said() -> list[str]:
-    return ["experiments.certify.tightness", *sys.argv[1:]]
 
 
 if __name__ == "__main__":
