@@ -6,11 +6,11 @@ large: the text means something else once the image is gone, and an honest expla
 must move. Where they don't interact it must stay. An explanation that never looks at the image
 can't do both.
 
-Run:      python -m experiments.baseline_ablation        (about 1 minute on 2 cores)
-          python -m experiments.baseline_ablation --quick
+Run:      python -m experiments.baseline_ablation        (under 2 minutes on 2 cores)
+          python -m experiments.baseline_ablation --quick  (two worlds, about 30 s)
 Expected: on xor and redundant worlds the exact within-modality Shapley values react on every
-          example, one-modality explanations on none; on digits-shortcut removing the image rarely
-          changes the output, and an honest explanation of the note stays as it is.
+          example, one-modality explanations on none. On digits-shortcut the image still moves the
+          output on more than a fifth of the examples: the claim that the model ignores it fails.
 """
 
 from functools import partial
@@ -20,20 +20,22 @@ import numpy as np
 
 from experiments.common import Outcome, Run, at_least, at_most, by_seed, main
 from experiments.figures import dots
-from experiments.subjects import prepare
+from experiments.subjects import prepare, sweep
 from mmx_jax import derive_keys
 from mmx_jax.desiderata import DEFAULTS, calibrate, value_range
 from mmx_jax.desiderata.granger import granger
 from mmx_jax.desiderata.measure import Examples, explain_changes, measure_effects
 
-TASKS = ("digits", "digits-shortcut", "xor", "redundant", "unique", "mixed")
-QUICK = ("digits-shortcut", "xor", "redundant")
-EXPLAINERS = ["within-shapley", "shapley", "occlusion", "control-blind", "control-edges"]
+TASKS = ("digits", "digits-shortcut", "xor", "redundant", "mixed")
+QUICK = ("xor", "redundant")
+EXPLAINERS = ["within-shapley", "shapley", "occlusion", "control-blind"]
+QUICK_EXPLAINERS = ["within-shapley", "control-blind"]
 
 
 def _rows(task: str, seed: int, quick: bool) -> list[dict[str, Any]]:
     """One row per explainer: does the note's explanation follow the image's ablation?"""
-    prepared = prepare(task, seed, 48 if quick else 128, 300 if quick else 1000)
+    trained = task.startswith("digits")  # every set search calls the network thousands of times
+    prepared = prepare(task, seed, 24 if trained or quick else 96, 600)
     gates, model, targets = prepared.gates, prepared.model, prepared.targets
     text = next(name for name in gates.units if name != "image")
     pair = f"{text}<-image"
@@ -42,22 +44,28 @@ def _rows(task: str, seed: int, quick: bool) -> list[dict[str, Any]]:
     effects = measure_effects(gates, model, examples, chunk=64)
     spread = value_range(np.asarray(effects.outputs), targets)
     used = np.asarray(effects.effect["image"]) > DEFAULTS.active * spread
-    rows = []
-    for wanted in EXPLAINERS:
+
+    def row(wanted: str) -> dict[str, Any]:
         ((_, explainer),) = prepared.explainers([wanted], quick).items()
         _, moved = explain_changes(gates, model, explainer, examples)
         scale = calibrate(effects, moved).scale
-        row = {"task": task, "explainer": wanted, "seed": seed, "image active": float(used.mean())}
+        out: dict[str, Any] = {"task": task, "explainer": wanted, "seed": seed}
+        out["image active"] = float(used.mean())
         if np.isfinite(scale):
             figures = granger(effects, moved, scale, spread, DEFAULTS)[pair]
-            row |= {
+            out |= {
                 "interacting": figures["active"],
                 "violations": _number(figures["violation_rate"]),
                 "over-claim": _number(figures["overclaim"]),
                 "spearman": _number(figures["spearman"]),
             }
-        rows.append(row)
-    return rows
+        return out
+
+    return list(
+        side_by_side(
+            {wanted: partial(row, wanted) for wanted in (QUICK_EXPLAINERS if quick else EXPLAINERS)}
+        ).values()
+    )
 
 
 def _number(value: Any) -> float | None:
@@ -67,7 +75,7 @@ def _number(value: Any) -> float | None:
 def experiment(run: Run) -> Outcome:
     """Violations and over-claims of the text's explanation when the image goes."""
     seeds, tasks = run.seeds(3), QUICK if run.quick else TASKS
-    rows = [row for seed in seeds for task in tasks for row in _rows(task, seed, run.quick)]
+    rows = sweep(partial(_rows, quick=run.quick), tasks, seeds)
     truth, blind = "within-shapley", "control-blind"
     claims = []
     for task in tasks:
@@ -79,9 +87,6 @@ def experiment(run: Run) -> Outcome:
             claims.append(
                 at_least(f"{task}: violations of an explanation blind to the image", found, 0.5)
             )
-        if task == "unique":
-            found = by_seed(rows, "over-claim", task=task, explainer=truth)
-            claims.append(at_most(f"{task}: over-claim of exact Shapley values", found, 0.1))
         if task.startswith("digits"):
             say, limit = (at_least, 0.3) if task == "digits" else (at_most, 0.2)
             found = by_seed(rows, "image active", task=task, explainer=truth)

@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from mmx_jax.cli.console import use_compilation_cache
+from mmx_jax.cli.console import compile_quickly, use_compilation_cache
 from mmx_jax.errors import MmxError
 from mmx_jax.runs import check_output, free_name, result_directory, write_json
 
@@ -22,7 +22,7 @@ class Run:
     """Options of every experiment."""
 
     quick: bool = False
-    """Fewer examples and samples: a check that it runs, not a measurement."""
+    """Less of everything: a check that it runs, not a measurement."""
     out: Path | None = None
     """A directory for results.json and figures; runs/NAME by default."""
     seed: int = 0
@@ -98,6 +98,7 @@ def main(
         out = free_name(Path("runs") / name.replace(".", "/")) if run.out is None else run.out
         check_output(out)
         use_compilation_cache()
+        compile_quickly()
         outcome = experiment(run)
         with result_directory(out) as directory:
             write_json(directory / "results.json", _plain(name, run, outcome))

@@ -58,8 +58,7 @@ def dots(
         if symlog:
             axis.set_xscale("symlog", linthresh=0.01)
     axes[0, 0].invert_yaxis()
-    for axis in axes[-1]:
-        axis.set_xlabel(label)
+    figure.supxlabel(label, fontsize="medium")
     handles = [
         plt.Line2D([], [], marker="o", ls="", color=COLOURS[j], label=kind)
         for j, kind in enumerate(kinds)

@@ -1,6 +1,8 @@
 """Models and examples that the experiments look at, and what they share in measuring them."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,9 +13,10 @@ from mmx_jax import FeatureGates, derive_key, derive_keys, map_examples
 from mmx_jax.cli.explainers import Setting, build
 from mmx_jax.models import FusionTransformer, split, train
 from mmx_jax.tasks import TASKS, Task, draw
+from mmx_jax.threads import side_by_side
 from mmx_jax.typing import Explainer, Inputs, Model
 
-__all__ = ["Prepared", "explain", "prepare"]
+__all__ = ["Prepared", "explain", "prepare", "sweep"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,3 +93,18 @@ def explain(prepared: Prepared, explainer: Explainer, inputs: Inputs | None = No
     inputs = prepared.inputs if inputs is None else inputs
     axes = (None, 0, 0, 0)
     return map_examples(explainer, prepared.model, inputs, prepared.targets, keys, in_axes=axes)
+
+
+def sweep(
+    rows: Callable[[str, int], list[dict[str, Any]]], tasks: Sequence[str], seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """``rows(task, seed)`` of all tasks and seeds, tasks side by side.
+
+    The first seed goes ahead: it compiles the programs that the other seeds share.
+    """
+    out: list[dict[str, Any]] = []
+    for some in (seeds[:1], seeds[1:]):
+        work = {f"{t} {s}": partial(rows, t, s) for s in some for t in tasks}
+        for found in side_by_side(work).values():
+            out += found
+    return out

@@ -5,10 +5,11 @@ all modalities are ranked together. A budget of a quarter of them is kept, every
 by its reference, and the accuracy is compared with the intact one (sufficiency, eq. 4); then the
 same units are removed instead (necessity, eq. 5). As many random units are the yardstick.
 
-Run:      python -m experiments.sufficiency_validation        (about 1 minute on 2 cores)
-          python -m experiments.sufficiency_validation --quick
+Run:      python -m experiments.sufficiency_validation        (under 2 minutes on 2 cores)
+          python -m experiments.sufficiency_validation --quick  (two worlds, about 30 s)
 Expected: on the analytic worlds the exact Shapley values keep all of the accuracy and removing
-          them leaves chance; on digits every Shapley method keeps more than random units do.
+          them leaves chance. On digits they keep more than random units do, but a quarter of the
+          units is too little for the network: the claim that it keeps the accuracy fails.
 """
 
 from functools import partial
@@ -20,12 +21,12 @@ import numpy as np
 
 from experiments.common import Outcome, Run, at_least, at_most, by_seed, main
 from experiments.figures import dots
-from experiments.subjects import Prepared, explain, prepare
+from experiments.subjects import Prepared, explain, prepare, sweep
 from mmx_jax import derive_keys, map_examples
 from mmx_jax.gates import joint
 
 TASKS = ("digits", "mixed", "xor")
-QUICK = ("digits", "xor")
+QUICK = ("mixed", "xor")
 RANDOM = "control-random"
 EXPLAINERS = ["saliency", "integrated-gradients", "occlusion", "shapley", RANDOM]
 BUDGET = 0.25
@@ -47,22 +48,23 @@ def _accuracies(prepared: Prepared, scores: Any) -> dict[str, float]:
 
 
 def _rows(task: str, seed: int, quick: bool) -> list[dict[str, Any]]:
-    prepared = prepare(task, seed, 64 if quick else 256, 300 if quick else 1000)
+    prepared = prepare(task, seed, 64 if quick else 256, 300 if quick else 600)
     intact = float(
         np.mean(np.argmax(map_examples(prepared.model, prepared.inputs), -1) == prepared.labels)
     )
-    rows = []
-    for wanted in EXPLAINERS:
+
+    def row(wanted: str) -> dict[str, Any]:
         ((_, explainer),) = prepared.explainers([wanted], quick).items()
         found = _accuracies(prepared, explain(prepared, explainer))
-        rows.append({"task": task, "explainer": wanted, "seed": seed, "intact": intact, **found})
-    return rows
+        return {"task": task, "explainer": wanted, "seed": seed, "intact": intact, **found}
+
+    return [row(wanted) for wanted in EXPLAINERS]
 
 
 def experiment(run: Run) -> Outcome:
     """Accuracies per task, explainer and seed, and what they show."""
     seeds, tasks = run.seeds(3), QUICK if run.quick else TASKS
-    rows = [row for seed in seeds for task in tasks for row in _rows(task, seed, run.quick)]
+    rows = sweep(partial(_rows, quick=run.quick), tasks, seeds)
     for r in rows:
         r["lost"] = r["intact"] - r["kept"]
     claims = []
@@ -73,17 +75,13 @@ def experiment(run: Run) -> Outcome:
         if task != "digits":
             left = by_seed(rows, "removed", task=task, explainer="shapley")
             claims.append(at_most(f"{task}: accuracy without Shapley's quarter", left, 0.6))
-    gain, harm = (
-        {
-            seed: sign * (mine - by_seed(rows, column, task="digits", explainer=RANDOM)[seed])
-            for seed, mine in by_seed(rows, column, task="digits", explainer="shapley").items()
-        }
-        for column, sign in (("kept", 1), ("removed", -1))
-    )
-    claims += [
-        at_least("digits: accuracy Shapley's quarter keeps beyond random units", gain, 0.2),
-        at_least("digits: accuracy lost with Shapley's quarter beyond random units", harm, 0.2),
-    ]
+        for column, sign, what in (("kept", 1, "keeps"), ("removed", -1, "costs if removed,")):
+            mine = by_seed(rows, column, task=task, explainer="shapley")
+            random = by_seed(rows, column, task=task, explainer=RANDOM)
+            lead = {seed: sign * (mine[seed] - random[seed]) for seed in mine}
+            claims.append(
+                at_least(f"{task}: accuracy that Shapley's quarter {what} beyond random", lead, 0.2)
+            )
     draw = partial(dots, rows=rows, kinds=("kept", "removed"), label="accuracy", line="intact")
     return Outcome(claims, {"accuracy": rows}, {"accuracy.png": draw})
 

@@ -20,7 +20,14 @@ from rich.progress import (
     TextColumn,
 )
 
-__all__ = ["Advance", "Stage", "Terminal", "compile_seconds", "use_compilation_cache"]
+__all__ = [
+    "Advance",
+    "Stage",
+    "Terminal",
+    "compile_quickly",
+    "compile_seconds",
+    "use_compilation_cache",
+]
 
 _COMPILING = (
     "/jax/core/compile/backend_compile_duration",
@@ -65,6 +72,16 @@ def use_compilation_cache() -> Path | None:
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     return path
+
+
+def compile_quickly() -> None:
+    """Has XLA optimise less: a third less time to compile, programs a third slower.
+
+    For quick runs, which compile more than they compute; works until JAX first computes.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_backend_optimization_level" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=1".strip()
 
 
 class Advance:

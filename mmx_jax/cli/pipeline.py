@@ -2,9 +2,8 @@
 
 import contextlib
 import dataclasses
-import os
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -33,6 +32,7 @@ from mmx_jax.desiderata import (
 from mmx_jax.intervention import FeatureGates
 from mmx_jax.numerics import derive_keys
 from mmx_jax.runs import plain
+from mmx_jax.threads import side_by_side
 from mmx_jax.typing import Explainer
 
 __all__ = ["Plan", "audit"]
@@ -169,9 +169,6 @@ def _side_by_side(
 
     The first explainer goes ahead of the others: it compiles the tests that all share.
     """
-    cores = 1 if plan.mesh is not None else max(1, min(4, os.cpu_count() or 1))
-    pool = ThreadPoolExecutor(max_workers=cores)
-    waiting: dict[str, Future[Uncalibrated]] = {}
     finished: list[str] = []
 
     def work(name: str) -> Uncalibrated:
@@ -181,16 +178,15 @@ def _side_by_side(
         advance(len(finished), len(explainers), 0.0)
         return out
 
-    try:
-        lead = next((n for n in explainers if n in plan.carriers), next(iter(explainers)))
-        effects = pool.submit(_effects, splits, plan)
-        waiting[lead] = pool.submit(work, lead)
-        waiting[lead].result()
-        waiting |= {name: pool.submit(work, name) for name in explainers if name != lead}
-        return effects.result(), {name: waiting[name].result() for name in explainers}
-    finally:
-        # after an error or Ctrl-C nothing new is begun
-        pool.shutdown(wait=True, cancel_futures=True)
+    def judge(names: list[str]) -> dict[str, Any]:
+        return {name: partial(work, name) for name in names}
+
+    workers = None if plan.mesh is None else 1
+    lead = next((n for n in explainers if n in plan.carriers), next(iter(explainers)))
+    first = judge([lead]) | {"": partial(_effects, splits, plan)}
+    out: dict[str, Any] = side_by_side(first, workers)
+    out |= side_by_side(judge([n for n in explainers if n != lead]), workers)
+    return out.pop(""), {name: out[name] for name in explainers}
 
 
 def _judge(name: str, explainer: Explainer, splits: Splits, plan: Plan) -> Uncalibrated:
