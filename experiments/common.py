@@ -2,19 +2,22 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tyro
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from mmx_jax.cli.console import compile_quickly, use_compilation_cache
 from mmx_jax.errors import MmxError
 from mmx_jax.runs import check_output, free_name, result_directory, write_json
 
-__all__ = ["Outcome", "Run", "at_least", "at_most", "by_seed", "main"]
+__all__ = ["Outcome", "Run", "at_least", "at_most", "by_seed", "main", "watch"]
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,12 @@ class Outcome:
     tables: dict[str, list[dict[str, Any]]]
     figures: dict[str, Callable[[Path], None]] = dataclasses.field(default_factory=dict)
     details: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+def watch(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """The items, with a progress bar on the terminal: how many are done, and the time left."""
+    console = Console(stderr=True)
+    yield from track(items, what, total=total, console=console, transient=True)
 
 
 def by_seed(rows: list[dict[str, Any]], column: str, **where: Any) -> dict[int, Any]:

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 from flax import nnx
 
+from experiments.common import watch
 from mmx_jax import FeatureGates, derive_key, derive_keys, map_examples
 from mmx_jax.cli.explainers import Setting, build
 from mmx_jax.models import FusionTransformer, split, train
 from mmx_jax.tasks import TASKS, Task, draw
-from mmx_jax.threads import side_by_side
+from mmx_jax.threads import stream
 from mmx_jax.typing import Explainer, Inputs, Model
 
 __all__ = ["Prepared", "explain", "prepare", "sweep"]
@@ -105,6 +106,6 @@ def sweep(
     out: list[dict[str, Any]] = []
     for some in (seeds[:1], seeds[1:]):
         work = {f"{t} {s}": partial(rows, t, s) for s in some for t in tasks}
-        for found in side_by_side(work).values():
+        for _, found in watch(stream(work), f"{len(some)} of {len(seeds)} seeds", len(work)):
             out += found
     return out

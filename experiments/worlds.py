@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from experiments.cell import VERDICTS, Effort, bench, fails, judge, row_of
-from experiments.common import Outcome, Run, at_least, at_most, main
+from experiments.common import Outcome, Run, at_least, at_most, main, watch
 from mmx_jax.cli.explainers import CONTROLS
 from mmx_jax.tasks import TASKS
 from mmx_jax.tasks.packed import packed_task
@@ -43,7 +43,9 @@ def _rows(world: str, seed: int, run: Run, wanted: list[str]) -> list[dict[str, 
     count = 24 if run.quick else 48
     alike = [TASKS[name](seed) for name in WORLDS]
     task = packed_task(TASKS[world](seed), alike)
-    judged = bench(task, seed, Effort(count, count, quick=run.quick))
+    judged = bench(
+        task, seed, Effort(count, count, stability=8 if run.quick else 16, quick=run.quick)
+    )
     rows = []
     for name, explainer in judged.explainers(wanted).items():
         card = judge(judged, name, explainer)
@@ -62,7 +64,8 @@ def experiment(run: Run) -> Outcome:
     worlds = ("mixed", "xor") if run.quick else WORLDS
     seeds = run.seeds(2 if run.quick else 5)
     wanted = [*BASELINES, *CONTROLS]
-    rows = [row for world in worlds for seed in seeds for row in _rows(world, seed, run, wanted)]
+    cells = watch([(world, seed) for world in worlds for seed in seeds], "worlds and seeds")
+    rows = [row for world, seed in cells for row in _rows(world, seed, run, wanted)]
 
     def of(world: str, explainer: str) -> dict[int, dict[str, Any]]:
         return {r["seed"]: r for r in rows if r["world"] == world and r["explainer"] == explainer}

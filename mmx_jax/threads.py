@@ -1,17 +1,17 @@
 """Several pieces of host work at once, because compiling keeps one core busy and not Python."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["side_by_side"]
+__all__ = ["side_by_side", "stream"]
 
 T = TypeVar("T")
 
 
 def side_by_side(work: Mapping[str, Callable[[], T]], workers: int | None = None) -> dict[str, T]:
-    """Calls every function in a thread and returns their results in the order given.
+    """Calls every function in a thread and returns their results by name, in the order given.
 
     XLA compiles without Python's lock, so that programs of several explainers are compiled at the
     same time. The first exception is raised; after it, or after Ctrl-C, nothing new is begun.
@@ -23,10 +23,18 @@ def side_by_side(work: Mapping[str, Callable[[], T]], workers: int | None = None
     >>> side_by_side({"a": lambda: 1, "b": lambda: 2})
     {'a': 1, 'b': 2}
     """
+    return dict(stream(work, workers))
+
+
+def stream(
+    work: Mapping[str, Callable[[], T]], workers: int | None = None
+) -> Iterator[tuple[str, T]]:
+    """The same, one result after the other as they are there, in the order given."""
     cores = max(1, min(4, os.cpu_count() or 1)) if workers is None else workers
     pool = ThreadPoolExecutor(max_workers=cores)
     try:
         waiting = {name: pool.submit(function) for name, function in work.items()}
-        return {name: future.result() for name, future in waiting.items()}
+        for name, future in waiting.items():
+            yield name, future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
