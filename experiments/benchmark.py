@@ -22,148 +22,32 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import numpy as np
 import tyro
 from rich.console import Console
 
-from experiments.cell import Bench, Effort, bench, judge, row_of, trained
-from experiments.common import Run
+from experiments.cell import Bench, bench, judge, row_of, trained
 from experiments.leaderboard import render
+from experiments.plan import APART, Options, Plan, cell, load, parts, planned
 from experiments.ranking import METRICS, agreement, blindness, board, not_beaten
 from experiments.resumable import WorkDirectory
 from mmx_jax import map_examples
 from mmx_jax.cli import explainers as table
 from mmx_jax.cli.console import Terminal, use_compilation_cache
-from mmx_jax.cli.options import mesh_of, splitted
-from mmx_jax.errors import InputError, MmxError, UnknownNameError
+from mmx_jax.cli.options import mesh_of
+from mmx_jax.errors import MmxError
 from mmx_jax.report.pictures import describe
 from mmx_jax.runs import write_json
 from mmx_jax.tasks import WORLDS, Task, identify
 from mmx_jax.tasks.packed import packed_task
 
-__all__ = ["Options", "run"]
+__all__ = ["run"]
 
-Names = Annotated[str | None, tyro.conf.arg(metavar="A,B,...")]
-
-DEFAULT = [
-    "truth",
-    *table.METHODS,
-    "rescaled-within-shapley",
-    "rescaled-occlusion",
-    *table.CONTROLS,
-]
-APART = ("out", "devices", "jobs", "part")
-"""Options that change nothing in the results."""
 COMMAND = (sys.executable, "-m", "experiments.benchmark")
-QUICK_TRAINED = ("noisy",)
-QUICK_TRAINED_EXPLAINERS = ("occlusion", "shapley", "integrated-gradients", "control-uniform")
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(Run):
-    """Options of the leaderboard."""
-
-    worlds: Names = None
-    """Worlds separated by commas; all by default."""
-    explainers: Names = None
-    """Explainers by their names in mmx audit; all by default."""
-    models: Names = None
-    """exact, trained or both (the default)."""
-    seeds_count: int | None = None
-    """How many seeds; 5 by default, 1 with --quick."""
-    examples: int | None = None
-    """Judged per cell; 48 by default, 10 with --quick."""
-    devices: int | None = None
-    """Spread examples over so many devices."""
-    jobs: int = 2
-    """Processes at work; each takes worlds that share programs."""
-    part: Annotated[int | None, tyro.conf.Suppress] = None
-    add: tuple[Path, ...] = ()
-    """Files with explainers and worlds of your own."""
-
-    def effort(self) -> Effort:
-        """How thoroughly a cell is measured."""
-        if self.quick:
-            return Effort(self.examples or 10, 8, 2, 1, False, True, 300)
-        return Effort(self.examples or 48)
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is to be measured: all cells, in an order in which neighbours share programs."""
-
-    worlds: tuple[str, ...]
-    explainers: tuple[str, ...]
-    models: tuple[str, ...]
-    seeds: tuple[int, ...]
-
-    def cells(self, quick: bool) -> list[tuple[str, str, int, list[str]]]:
-        """(model, world, seed, explainers)."""
-        out = []
-        for model in self.models:
-            for world in self.worlds:
-                names = [e for e in self.explainers if model == "exact" or e != "truth"]
-                if quick and model == "trained":
-                    if world not in QUICK_TRAINED:
-                        continue
-                    names = [e for e in names if e in QUICK_TRAINED_EXPLAINERS] or names[:1]
-                out += [(model, world, seed, names) for seed in self.seeds]
-        return out
-
-
-def load(files: tuple[Path, ...]) -> None:
-    """Adds the explainers and worlds of other files to those of the package."""
-    for file in files:
-        spec = spec_from_file_location(file.stem, file) if file.is_file() else None
-        if spec is None or spec.loader is None:
-            raise InputError("add", f"{file} is no Python file", "give a path that ends in .py")
-        module = module_from_spec(spec)
-        spec.loader.exec_module(module)
-        found = {name: getattr(module, name, {}) for name in ("EXPLAINERS", "WORLDS")}
-        if not any(found.values()):
-            raise InputError("add", f"{file} adds nothing", "define EXPLAINERS or WORLDS in it")
-        table.METHODS.update(found["EXPLAINERS"])
-        WORLDS.update(found["WORLDS"])
-        DEFAULT.extend(name for name in found["EXPLAINERS"] if name not in DEFAULT)
-
-
-def planned(options: Options) -> Plan:
-    """Checks the names and makes the plan."""
-
-    def chosen(given: str | None, known: list[str], what: str) -> tuple[str, ...]:
-        names = known if given is None else splitted(given)
-        for name in names:
-            if name not in known:
-                raise UnknownNameError(what, name, known)
-        return tuple(names)
-
-    count = options.seeds_count or (1 if options.quick else 5)
-    return Plan(
-        chosen(options.worlds, list(WORLDS), "world"),
-        chosen(options.explainers, DEFAULT, "explainer"),
-        chosen(options.models, ["exact", "trained"], "model"),
-        tuple(options.seeds(count)),
-    )
-
-
-def cell(model: str, world: str, seed: int, explainer: str) -> str:
-    """The file of a cell."""
-    return f"cells/{model}/{world}/{seed}/{explainer}.json"
-
-
-def files(plan: Plan, quick: bool, worlds: set[str]) -> list[str]:
-    """The files of all cells of some worlds."""
-    return [
-        cell(model, world, seed, name)
-        for model, world, seed, names in plan.cells(quick)
-        for name in names
-        if world in worlds
-    ]
 
 
 def prepare(model: str, task: Task, seed: int, options: Options) -> tuple[Bench, dict[str, Any]]:
@@ -196,22 +80,6 @@ def drawn(judged: Bench, world: str, names: list[str]) -> dict[str, Any]:
         },
         "scores": scores,
     }
-
-
-def parts(plan: Plan, jobs: int) -> list[set[str]]:
-    """The worlds of each process: those over the same modalities share programs, so stay together.
-
-    The groups with the most compiling to do, those of many modalities, are dealt out first.
-    """
-    groups: dict[Any, list[str]] = {}
-    for world in plan.worlds:
-        shape = jax.tree.structure(WORLDS[world](0).modalities)
-        groups.setdefault(shape, []).append(world)
-    order = sorted(groups.values(), key=lambda g: -(len(WORLDS[g[0]](0).modalities) * 3 + len(g)))
-    out: list[set[str]] = [set() for _ in range(max(1, min(jobs, len(order))))]
-    for group in order:
-        min(out, key=len).update(group)
-    return out
 
 
 def work(
@@ -303,7 +171,7 @@ def run(options: Options) -> dict[str, Any]:
             stdout=subprocess.DEVNULL,
         )
         for i in range(1, len(shares))
-        if any(not place.has(name) for name in files(plan, options.quick, shares[i]))
+        if any(not place.has(name) for name in plan.files(options.quick, shares[i]))
     ]
     try:
         work(options, plan, place, terminal, shares[0])

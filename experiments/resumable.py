@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmx_jax.errors import InputError
-from mmx_jax.runs import read_json, write_json
+from mmx_jax.runs import plain, read_json, write_json
 
 __all__ = ["WorkDirectory"]
 
@@ -28,7 +28,7 @@ class WorkDirectory:
 
     def __init__(self, path: Path, config: dict[str, Any]):
         self.path = Path(path).expanduser().absolute()
-        known = self.path / "config.json"
+        known, config = self.path / "config.json", plain(config)
         if self.path.exists() and not self.path.is_dir():
             raise InputError("out", f"{self.path} is a file", "choose a directory")
         if known.exists():

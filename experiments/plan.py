@@ -1,0 +1,149 @@
+"""What the leaderboard is to measure: options, worlds, explainers, and how they are shared out."""
+
+import dataclasses
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import tyro
+
+from experiments.cell import Effort
+from experiments.common import Run
+from mmx_jax.cli import explainers as table
+from mmx_jax.cli.options import splitted
+from mmx_jax.errors import InputError, UnknownNameError
+from mmx_jax.tasks import WORLDS
+
+__all__ = ["APART", "Options", "Plan", "cell", "load", "parts", "planned"]
+
+Names = Annotated[str | None, tyro.conf.arg(metavar="A,B,...")]
+
+DEFAULT = [
+    "truth",
+    *table.METHODS,
+    "rescaled-within-shapley",
+    "rescaled-occlusion",
+    *table.CONTROLS,
+]
+APART = ("out", "devices", "jobs", "part")
+"""Options that change nothing in the results."""
+QUICK_TRAINED = ("noisy",)
+QUICK_TRAINED_EXPLAINERS = ("occlusion", "shapley", "integrated-gradients", "control-uniform")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Run):
+    """Options of the leaderboard."""
+
+    worlds: Names = None
+    """Worlds separated by commas; all by default."""
+    explainers: Names = None
+    """Explainers by their names in mmx audit; all by default."""
+    models: Names = None
+    """exact, trained or both (the default)."""
+    seeds_count: int | None = None
+    """How many seeds; 5 by default, 1 with --quick."""
+    examples: int | None = None
+    """Judged per cell; 48 by default, 10 with --quick."""
+    devices: int | None = None
+    """Spread examples over so many devices."""
+    jobs: int = 2
+    """Processes at work; each takes worlds that share programs."""
+    part: Annotated[int | None, tyro.conf.Suppress] = None
+    add: tuple[Path, ...] = ()
+    """Files with explainers and worlds of your own."""
+
+    def effort(self) -> Effort:
+        """How thoroughly a cell is measured."""
+        if self.quick:
+            return Effort(self.examples or 10, 8, 2, 1, False, True, 300)
+        return Effort(self.examples or 48)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be measured: all cells, in an order in which neighbours share programs."""
+
+    worlds: tuple[str, ...]
+    explainers: tuple[str, ...]
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def cells(self, quick: bool) -> list[tuple[str, str, int, list[str]]]:
+        """(model, world, seed, explainers)."""
+        out = []
+        for model in self.models:
+            for world in self.worlds:
+                names = [e for e in self.explainers if model == "exact" or e != "truth"]
+                if quick and model == "trained":
+                    if world not in QUICK_TRAINED:
+                        continue
+                    names = [e for e in names if e in QUICK_TRAINED_EXPLAINERS] or names[:1]
+                out += [(model, world, seed, names) for seed in self.seeds]
+        return out
+
+    def files(self, quick: bool, worlds: set[str]) -> list[str]:
+        """The files of all cells of some worlds."""
+        return [
+            cell(model, world, seed, name)
+            for model, world, seed, names in self.cells(quick)
+            for name in names
+            if world in worlds
+        ]
+
+
+def load(files: tuple[Path, ...]) -> None:
+    """Adds the explainers and worlds of other files to those of the package."""
+    for file in files:
+        spec = spec_from_file_location(file.stem, file) if file.is_file() else None
+        if spec is None or spec.loader is None:
+            raise InputError("add", f"{file} is no Python file", "give a path that ends in .py")
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found = {name: getattr(module, name, {}) for name in ("EXPLAINERS", "WORLDS")}
+        if not any(found.values()):
+            raise InputError("add", f"{file} adds nothing", "define EXPLAINERS or WORLDS in it")
+        table.METHODS.update(found["EXPLAINERS"])
+        WORLDS.update(found["WORLDS"])
+        DEFAULT.extend(name for name in found["EXPLAINERS"] if name not in DEFAULT)
+
+
+def planned(options: Options) -> Plan:
+    """Checks the names and makes the plan."""
+
+    def chosen(given: str | None, known: list[str], what: str) -> tuple[str, ...]:
+        names = known if given is None else splitted(given)
+        for name in names:
+            if name not in known:
+                raise UnknownNameError(what, name, known)
+        return tuple(names)
+
+    count = options.seeds_count or (1 if options.quick else 5)
+    return Plan(
+        chosen(options.worlds, list(WORLDS), "world"),
+        chosen(options.explainers, DEFAULT, "explainer"),
+        chosen(options.models, ["exact", "trained"], "model"),
+        tuple(options.seeds(count)),
+    )
+
+
+def cell(model: str, world: str, seed: int, explainer: str) -> str:
+    """The file of a cell."""
+    return f"cells/{model}/{world}/{seed}/{explainer}.json"
+
+
+def parts(plan: Plan, jobs: int) -> list[set[str]]:
+    """The worlds of each process: those over the same modalities share programs, so stay together.
+
+    The groups with the most compiling to do, those of many modalities, are dealt out first.
+    """
+    groups: dict[Any, list[str]] = {}
+    for world in plan.worlds:
+        shape = jax.tree.structure(WORLDS[world](0).modalities)
+        groups.setdefault(shape, []).append(world)
+    order = sorted(groups.values(), key=lambda g: -(len(WORLDS[g[0]](0).modalities) * 3 + len(g)))
+    out: list[set[str]] = [set() for _ in range(max(1, min(jobs, len(order))))]
+    for group in order:
+        min(out, key=len).update(group)
+    return out
