@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mmx_jax.desiderata.undefined import Undefined, number
-from mmx_jax.games import memberships, moebius
+from mmx_jax.dividends import top_set_dividends
 from mmx_jax.gates import flatten, rank, unflatten
 from mmx_jax.intervention import values
 from mmx_jax.numerics import spearman
@@ -166,9 +166,7 @@ def fsyn(
 ) -> Float[Array, ""]:
     """Joint Harsanyi dividend of the highlighted units, averaged over budgets.
 
-    Each modality's top share of units is one player, all other units are removed; with two
-    modalities a budget gives ``v(A, B) - v(A) - v(B) + v()``. After Ky et al., *Measuring
-    cross-modal synergy* (arXiv 2605.22168, 2026), for any number of modalities.
+    The mean of :func:`~mmx_jax.dividends.top_set_dividends`.
 
     Args:
       intervention: what removing a unit means.
@@ -180,16 +178,9 @@ def fsyn(
       shares: budgets per modality, rounded up to whole units.
       chunk: model calls made at once.
     """
-    names = sorted(intervention.units)
-    present = memberships(len(names))  # [coalitions, modalities]
-    gates = {}
-    for i, name in enumerate(names):
-        place = rank(scores[name], None if key is None else jax.random.fold_in(key, i))
-        count = np.ceil(np.asarray(shares) * intervention.units[name] - 1e-9)
-        top = place < jnp.asarray(count)[:, None]  # [budgets, units]
-        gates[name] = (top[:, None, :] & present[None, :, i, None]).reshape(-1, place.shape[0])
-    v = values(intervention, model, inputs, target, gates, chunk)
-    return jnp.mean(moebius(v.reshape(len(shares), -1))[:, -1])
+    return jnp.mean(
+        top_set_dividends(intervention, model, scores, inputs, target, shares, key, chunk)
+    )
 
 
 def rank_correlations(columns: dict[str, Any]) -> dict[str, dict[str, float | Undefined]]:

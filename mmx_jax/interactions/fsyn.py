@@ -6,15 +6,9 @@ it puts first in each modality.
 """
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from mmx_jax.errors import InputError
-from mmx_jax.games import memberships, moebius
-from mmx_jax.gates import top_k
-from mmx_jax.intervention import value
-from mmx_jax.mapping import map_stacked
-from mmx_jax.numerics import derive_key
+from mmx_jax.dividends import top_set_dividends
 from mmx_jax.typing import Inputs, Intervention, Model, PRNGKey, Scores, Target, record
 
 __all__ = ["SynergisticFaithfulness", "fsyn"]
@@ -47,10 +41,8 @@ def fsyn(
 ) -> SynergisticFaithfulness:
     """Synergistic faithfulness of one explanation.
 
-    The players are the top sets ``S_m`` of ``ceil(b |U_m|)`` units of each modality; a coalition
-    keeps the sets of its members and replaces all other units by their reference. The dividend of
-    all players together is ``sum_C (-1)^(M-|C|) v(C)``, for two modalities
-    ``v(S_1 + S_2) - v(S_1) - v(S_2) + v(none)``.
+    The area under the joint dividends of the top sets
+    (:func:`~mmx_jax.dividends.top_set_dividends`).
 
     Args:
       intervention, model, inputs, target: as everywhere; the mask distribution is the
@@ -67,30 +59,6 @@ def fsyn(
     Raises:
       InputError: budgets out of range.
     """
-    if not budgets or not all(0 < b <= 1 for b in budgets):
-        raise InputError("budgets", f"is {budgets}", "use shares above 0, at most 1")
-    names = sorted(intervention.units)
-    shares = (*budgets, 1.0)
-    counts = {n: [int(np.ceil(b * intervention.units[n] - 1e-9)) for b in shares] for n in names}
-    tops = {
-        n: jnp.stack(
-            [
-                top_k(scores[n], k, None if key is None else derive_key(key, f"ties {n}"))
-                for k in counts[n]
-            ]
-        )
-        for n in names
-    }
-    members = memberships(len(names))
-    size = members.shape[0]
-
-    def one(row: Array) -> Array:
-        present, budget = members[row % size], row // size
-        gates = {n: tops[n][budget] & present[i] for i, n in enumerate(names)}
-        return value(intervention, model, inputs, target, gates)
-
-    table = map_stacked(one, jnp.arange(size * len(shares)), chunk=chunk)
-    dividends = moebius(table.reshape(len(shares), size))[:, -1]
-    return SynergisticFaithfulness(
-        jnp.mean(dividends[:-1]), jnp.asarray(dividends[:-1]), jnp.asarray(dividends[-1])
-    )
+    shares = (*budgets, 1.0) if budgets else ()
+    dividends = top_set_dividends(intervention, model, scores, inputs, target, shares, key, chunk)
+    return SynergisticFaithfulness(jnp.mean(dividends[:-1]), dividends[:-1], dividends[-1])
