@@ -50,7 +50,8 @@ class Options(Run):
     """Spread examples over so many devices."""
     jobs: int = 2
     """Processes at work; each takes worlds that share programs."""
-    part: Annotated[int | None, tyro.conf.Suppress] = None
+    part: int | None = None
+    """Only this share of the jobs; how the processes call each other."""
     add: tuple[Path, ...] = ()
     """Files with explainers and worlds of your own."""
 

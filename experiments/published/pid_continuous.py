@@ -8,8 +8,11 @@ that the setting uses, after dropout of a fifth. The estimator scales rows to un
 on two principal components, clusters by k-means (20) and solves the convex program.
 
 Only which term leads, and its share, is a target: the released generator gives larger sizes than
-the paper prints. The bins (2, or 32 as released) change the size, so both are shown. Takes about
-2 minutes on one core (5 seeds, 10 000 examples), ``--quick`` some 20 seconds.
+the paper prints. The bins (2, or 32 as released) change the size and the shares, so both are shown:
+the synergy of .05 that the paper prints where there is none is the estimator's, of sparse cells,
+and grows with the bins (3 % of the information with 2, 25 % with 32, published 24 %). Shares are
+compared at the released number. Takes about 2 minutes on one core (5 seeds, 10 000 examples),
+``--quick`` some 20 seconds.
 """
 
 import numpy as np
@@ -24,6 +27,7 @@ PUBLISHED = {
     "uniqueness 1": (0.0, 0.0, 0.17, 0.05),
     "synergy": (0.07, 0.0, 0.01, 0.14),
 }
+RELEASED_BINS = 32
 LEADS = {"redundancy": 0, "uniqueness 0": 1, "uniqueness 1": 2, "synergy": 3}
 USED = {"redundancy": [2], "uniqueness 0": [0], "uniqueness 1": [1], "synergy": [0, 1]}
 
@@ -69,9 +73,9 @@ def experiment(run: Run) -> Outcome:
                     | {"published share": published[i] / sum(published)}
                     | {"our share": float(mean[i] / mean.sum())}
                 )
-            if bins == 2:
-                part = PID._fields[lead]
-                claims.append(at_least(f"{setting}: lead of {part}, nats", margin, 1e-9))
+            part = PID._fields[lead]
+            claims.append(at_least(f"{setting}, {bins} bins: lead of {part}, nats", margin, 1e-9))
+            if bins == RELEASED_BINS:
                 claims.append(near(f"{setting}: share of {part}", shares, share, 0.2))
     tables = {"PID, nats": rows}
     return with_versions(Outcome(claims, tables), "pid_continuous", run)
