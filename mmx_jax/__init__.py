@@ -7,10 +7,11 @@ and :func:`map_examples` runs batches of any size.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mmx_jax.checks import check_inputs, check_modalities
 from mmx_jax.errors import InputError, MmxError, UnknownNameError
 from mmx_jax.intervention import FeatureGates, coalition_values, modality_effects, value, values
 from mmx_jax.mapping import example_mesh, map_examples
-from mmx_jax.modality import Modality, check_inputs, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.model import Link, SplitModel, as_model, check_model, edit, read, sites
 from mmx_jax.numerics import derive_key, derive_keys
 from mmx_jax.typing import Explainer, Intervention, Model, record, static

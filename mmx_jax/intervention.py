@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mmx_jax.checks import check_modalities
 from mmx_jax.games import memberships
 from mmx_jax.gates import full
 from mmx_jax.mapping import map_stacked, mean_over
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.model import SplitModel
 from mmx_jax.numerics import safe_divide
 from mmx_jax.typing import (

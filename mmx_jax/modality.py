@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mmx_jax import layouts
 from mmx_jax import moves as mv
 from mmx_jax.errors import InputError
-from mmx_jax.numerics import is_inexact, is_traced
-from mmx_jax.typing import RESERVED, Inputs, PRNGKey, record, static
+from mmx_jax.numerics import is_inexact
+from mmx_jax.typing import PRNGKey, record, static
 
-__all__ = ["Modality", "check_inputs", "check_modalities"]
+__all__ = ["Modality"]
 
 
 @record
@@ -112,49 +113,17 @@ class Modality:
           shape: of the image.
           patch: height and width of a patch; both must divide the image's.
         """
-        height, width = (patch, patch) if isinstance(patch, int) else patch
-        shape = tuple(shape)
-        if len(shape) not in (2, 3):
-            raise InputError(
-                "shape", f"is {shape}", "give (height, width) or (height, width, channels)"
-            )
-        if height < 1 or width < 1 or shape[0] % height or shape[1] % width:
-            raise InputError(
-                "patch", f"is {(height, width)} for an image {shape}", "use divisors of its sides"
-            )
-        rows, columns = shape[0] // height, shape[1] // width
-        grid = np.arange(rows * columns).reshape(rows, columns)
-        groups = np.kron(grid, np.ones((height, width), int)).reshape(
-            shape[:2] + (1,) * (len(shape) - 2)
-        )
-        return cls(
-            groups=groups,
-            reference=jnp.zeros(shape),
-            kind="patch",
-            layout=(rows, columns),
-            moves=(mv.Noise(), mv.Offset(), mv.Gain(), mv.Roll((rows, columns), (height, width))),
-        )
+        return cls(**layouts.patches(shape, patch))
 
     @classmethod
     def tokens(cls, length: int, dim: int) -> "Modality":
         """Token vectors ``[length, dim]``, a unit per token."""
-        return cls._rows(length, dim, "token", (mv.Noise(), mv.Gain()))
+        return cls(**layouts.tokens(length, dim))
 
     @classmethod
     def frames(cls, length: int, dim: int) -> "Modality":
         """Audio or video frames ``[length, dim]``, a unit per frame."""
-        return cls._rows(length, dim, "frame", (mv.Noise(), mv.Gain(), mv.Roll((length,), (1,))))
-
-    @classmethod
-    def _rows(cls, length: int, dim: int, kind: str, moves: tuple[mv.Move, ...]) -> "Modality":
-        _positive(length=length, dim=dim)
-        return cls(
-            np.arange(length)[:, None],
-            jnp.zeros((length, dim)),
-            kind=kind,
-            layout=(length,),
-            moves=moves,
-        )
+        return cls(**layouts.frames(length, dim))
 
     @classmethod
     def token_ids(
@@ -172,26 +141,7 @@ class Modality:
           mask: the id that stands for no token.
           synonyms: for each id the id of a word of the same meaning; a semantic move if given.
         """
-        words = () if isinstance(vocabulary, int) else tuple(vocabulary)
-        size = vocabulary if isinstance(vocabulary, int) else len(words)
-        _positive(length=length, vocabulary=size)
-        if not 0 <= mask < size:
-            raise InputError("mask", f"is {mask}", f"use an id of the vocabulary, 0 to {size - 1}")
-        if synonyms is not None and (
-            len(synonyms) != size or not all(0 <= s < size for s in synonyms)
-        ):
-            raise InputError(
-                "synonyms", "does not map the vocabulary to itself", f"give {size} ids"
-            )
-        return cls(
-            np.arange(length),
-            jnp.full((length,), mask, jnp.int32),
-            kind="token id",
-            reference_kind="given",
-            layout=(length, size),
-            labels=words,
-            moves=() if synonyms is None else (mv.Synonyms(tuple(int(s) for s in synonyms)),),
-        )
+        return cls(**layouts.token_ids(length, vocabulary, mask, synonyms))
 
     @classmethod
     def nodes(cls, count: int, dim: int) -> "Modality":
@@ -199,15 +149,7 @@ class Modality:
 
         An edge is gated by both of its ends: removing a node removes its edges.
         """
-        _positive(count=count, dim=dim)
-        node = np.arange(count)
-        return cls(
-            {"features": (node[:, None],), "adjacency": (node[:, None], node[None, :])},
-            {"features": jnp.zeros((count, dim)), "adjacency": jnp.zeros((count, count))},
-            kind="node",
-            layout=(count,),
-            moves=(mv.Noise(), mv.Relabel()),
-        )
+        return cls(**layouts.nodes(count, dim))
 
     @classmethod
     def edges(cls, count: int, nodes: int | None = None, dim: int = 1) -> "Modality":
@@ -220,51 +162,12 @@ class Modality:
             ``nodes (nodes - 1)`` directed ones. Features and the diagonal are never gated.
           dim: features per node.
         """
-        _positive(count=count, dim=dim)
-        if nodes is None:
-            return cls(
-                np.arange(count), jnp.zeros((count,)), kind="edge", layout=(), moves=(mv.Noise(),)
-            )
-        table = np.full((nodes, nodes), -1)
-        upper = np.triu_indices(nodes, 1)
-        off = np.nonzero(~np.eye(nodes, dtype=bool))
-        if count == len(upper[0]):
-            table[upper] = np.arange(count)
-            table.T[upper] = np.arange(count)
-            ends = zip(*upper, strict=True)
-        elif count == len(off[0]):
-            table[off] = np.arange(count)
-            ends = zip(*off, strict=True)
-        else:
-            raise InputError(
-                "count",
-                f"is {count} for {nodes} nodes",
-                f"use {len(upper[0])} (undirected) or {len(off[0])}",
-            )
-        return cls(
-            {"features": (np.full((1, 1), -1),), "adjacency": (table,)},
-            {"features": jnp.zeros((nodes, dim)), "adjacency": jnp.zeros((nodes, nodes))},
-            kind="edge",
-            layout=tuple((int(i), int(j)) for i, j in ends),
-            moves=(mv.Noise(),),
-        )
+        return cls(**layouts.edges(count, nodes, dim))
 
     @classmethod
     def columns(cls, count: int, names: Sequence[str] = ()) -> "Modality":
         """A row of a table ``[count]``, a unit per column."""
-        _positive(count=count)
-        if names and len(names) != count:
-            raise InputError(
-                "names", f"has {len(names)} entries for {count} columns", "give one each"
-            )
-        return cls(
-            np.arange(count),
-            jnp.zeros((count,)),
-            kind="column",
-            layout=(count,),
-            labels=tuple(names),
-            moves=(mv.Noise(),),
-        )
+        return cls(**layouts.columns(count, names))
 
     def with_reference(self, reference: PyTree) -> "Modality":
         """The same units with a reference of the user's."""
@@ -385,12 +288,6 @@ class Modality:
         return total
 
 
-def _positive(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise InputError(name, f"is {size}", "use a positive number")
-
-
 def _is_tuple(x: Any) -> bool:
     return isinstance(x, tuple)
 
@@ -401,86 +298,3 @@ def _is_group(x: Any) -> bool:
 
 def _as_tuple(x: Any) -> tuple[np.ndarray, ...]:
     return tuple(np.asarray(g) for g in x) if isinstance(x, tuple | list) else (np.asarray(x),)
-
-
-def check_modalities(modalities: dict[str, Modality]) -> None:
-    """Raises where names are reserved, none is given, or marginal draws differ in number."""
-    if not modalities:
-        raise InputError("modalities", "is empty", "give at least one")
-    for name in modalities:
-        if not isinstance(name, str) or not name or name in RESERVED or "<-" in name or "/" in name:
-            raise InputError(
-                "modalities",
-                f"has the name {name!r}",
-                "use a text that is not 'joint' and holds neither '<-' nor '/'",
-            )
-    draws = {m.draws for m in modalities.values() if m.draws}
-    if len(draws) > 1:
-        raise InputError(
-            "modalities", f"have {sorted(draws)} marginal draws", "use one number for all"
-        )
-
-
-def check_inputs(modalities: dict[str, Modality], inputs: Inputs, batched: bool = False) -> None:
-    """Raises one clear error where inputs don't fit their modalities.
-
-    Args:
-      modalities: by name.
-      inputs: of one example, or of a batch with a leading axis.
-      batched: whether there is a leading axis of examples.
-
-    Raises:
-      InputError: a missing or extra modality; another structure, shape or kind of dtype; NaN or
-        infinite entries (checked on concrete arrays).
-    """
-    check_modalities(modalities)
-    missing, extra = sorted(set(modalities) - set(inputs)), sorted(set(inputs) - set(modalities))
-    if missing:
-        raise InputError(
-            "inputs", f"lacks {', '.join(missing)}", f"give {', '.join(sorted(modalities))}"
-        )
-    if extra:
-        raise InputError(
-            "inputs", f"has the unknown {', '.join(extra)}", f"give {', '.join(sorted(modalities))}"
-        )
-    for name, modality in modalities.items():
-        _check_data(f"inputs[{name!r}]", modality, inputs[name], int(batched))
-
-
-def _check_data(argument: str, modality: Modality, data: PyTree, skip: int) -> None:
-    expected = jax.tree.structure(modality.reference)
-    if jax.tree.structure(data) != expected:
-        raise InputError(
-            argument, f"has the structure {jax.tree.structure(data)}", f"give {expected}"
-        )
-    groups = jax.tree.leaves(modality.groups, is_leaf=_is_tuple)
-    rows = zip(
-        jax.tree.leaves_with_path(data),
-        jax.tree.leaves(modality.reference_at(0)),
-        groups,
-        strict=True,
-    )
-    for (path, leaf), reference, where in rows:
-        label = argument + jax.tree_util.keystr(path)
-        if not hasattr(leaf, "shape") or np.ndim(leaf) < skip:
-            raise InputError(label, f"is {type(leaf).__name__}", "give an array")
-        shape = tuple(leaf.shape[skip:])
-        for name, other in (("reference", reference.shape), *(("groups", g.shape) for g in where)):
-            try:
-                fits = np.broadcast_shapes(shape, other) == shape
-            except ValueError:
-                fits = False
-            known = name == "reference" and other != ()
-            if not fits or (known and shape != tuple(other)):
-                raise InputError(label, f"has shape {shape}", f"its {name} need {tuple(other)}")
-        if not (is_inexact(leaf) or jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.dtype == bool):
-            raise InputError(label, f"has dtype {leaf.dtype}", "use real numbers or integers")
-        whole = not is_inexact(reference)
-        if reference.shape != () and whole == is_inexact(leaf):
-            raise InputError(
-                label,
-                f"has dtype {leaf.dtype}",
-                f"use {'integers' if whole else 'real numbers'}, as its reference",
-            )
-        if is_inexact(leaf) and not is_traced(leaf) and not np.all(np.isfinite(leaf)):
-            raise InputError(label, "holds NaN or infinite entries", "clean the data first")

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmx_jax.checks import check_inputs, check_modalities
 from mmx_jax.errors import InputError, UnknownNameError
-from mmx_jax.modality import Modality, check_inputs, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.model import as_model
 from mmx_jax.typing import Inputs, Model
 

@@ -9,12 +9,13 @@ import jax
 import numpy as np
 from flax import nnx
 
+from mmx_jax.checks import check_inputs
 from mmx_jax.cli.console import Terminal
 from mmx_jax.cli.own import first_example, load_data, load_model
 from mmx_jax.cli.references import REFERENCES, with_reference
 from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.mapping import map_examples
-from mmx_jax.modality import Modality, check_inputs
+from mmx_jax.modality import Modality
 from mmx_jax.model import as_model, check_model, check_target, link_of
 from mmx_jax.models import FusionTransformer, accuracy, split, train
 from mmx_jax.numerics import derive_key

@@ -1,9 +1,10 @@
 """Explainers made of explainers: another method per modality, and masses set to effects."""
 
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError
 from mmx_jax.explainers.base import calls
 from mmx_jax.intervention import FeatureGates, modality_effects, rescale
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.numerics import derive_key
 from mmx_jax.typing import Explainer, Inputs, Model, PRNGKey, Scores, Target, record
 

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from mmx_jax.checks import check_modalities
 from mmx_jax.explainers.base import calls, check_key, draws_of, reduce, units_of
 from mmx_jax.explainers.composite import Rescaled
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.numerics import derive_key, is_inexact
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record
 

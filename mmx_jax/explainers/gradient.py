@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError
 from mmx_jax.explainers.base import check_at_least, check_key, check_real, gradient, reduce
 from mmx_jax.mapping import mean_over
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 
 __all__ = ["InputXGradient", "Saliency", "SmoothGrad"]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import UnknownNameError
 from mmx_jax.explainers.base import (
     baselines,
@@ -24,7 +25,7 @@ from mmx_jax.explainers.base import (
 )
 from mmx_jax.explainers.sampling import marks, uniform
 from mmx_jax.mapping import accumulate, mean_over
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.numerics import combine, partition
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 

@@ -14,11 +14,12 @@ import optax
 from jaxtyping import Array, Float
 
 from mmx_jax import gates as gt
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError
 from mmx_jax.explainers.base import calls, check_at_least, check_real, feature_gates, units_of
 from mmx_jax.intervention import FeatureGates, value
 from mmx_jax.mapping import map_stacked, mean_over
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 
 __all__ = ["ExtremalPerturbation", "GNNExplainer"]

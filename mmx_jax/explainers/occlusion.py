@@ -11,13 +11,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mmx_jax import gates as gt
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError
 from mmx_jax.explainers.base import calls, check_at_least, check_key, draws_of, units_of
 from mmx_jax.explainers.plans import Plan, joint_sum, within_sums
 from mmx_jax.explainers.sampling import below, marks, places
 from mmx_jax.intervention import FeatureGates
 from mmx_jax.mapping import accumulate
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 
 __all__ = ["RISE", "FeaturePermutation", "Occlusion"]

@@ -7,11 +7,12 @@ import numpy as np
 from jaxtyping import Array
 
 from mmx_jax import gates as gt
+from mmx_jax.checks import check_modalities
 from mmx_jax.explainers.base import calls, check_at_least, check_key, units_of
 from mmx_jax.explainers.plans import Plan, chain_plan, concatenate, joint_sum, within_sums
 from mmx_jax.explainers.sampling import chained, marks, places
 from mmx_jax.games import memberships, shapley_coefficients
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.numerics import derive_key
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 

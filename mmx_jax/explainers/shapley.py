@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmx_jax import gates as gt
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError
 from mmx_jax.explainers.base import calls, check_at_least, feature_gates, units_of
 from mmx_jax.explainers.plans import exact_plan, joint_sum, within_sums
 from mmx_jax.games import MAX_PLAYERS, shapley_coefficients
 from mmx_jax.intervention import coalition_game
 from mmx_jax.mapping import accumulate
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 
 __all__ = ["ExactShapley", "ModalityShapley", "WithinShapley"]

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.explainers.base import calls, units_of
 from mmx_jax.intervention import FeatureGates
 from mmx_jax.mapping import mean_over
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.numerics import safe_divide
 from mmx_jax.typing import Explainer, Inputs, Model, PRNGKey, Scores, Target, record, static
 

@@ -14,13 +14,14 @@ from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array
 
 from mmx_jax import gates as gt
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError
 from mmx_jax.explainers.base import calls, check_at_least, check_key, units_of
 from mmx_jax.explainers.plans import Plan, joint_sum
 from mmx_jax.explainers.sampling import below, marks, places, uniform
 from mmx_jax.games import memberships
 from mmx_jax.mapping import accumulate
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 
 __all__ = ["LIME", "KernelSHAP"]

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError
 from mmx_jax.gates import unflatten
 from mmx_jax.learn.units import UnitEncoder
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 
 __all__ = ["ExplainerNetwork", "LearnedExplainer", "as_explainer"]

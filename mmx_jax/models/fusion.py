@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError, UnknownNameError
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.model import Site, ignore
 from mmx_jax.models.embedding import Embedding
 from mmx_jax.models.two_stage import TwoStage

@@ -6,8 +6,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.model import Site, ignore
 from mmx_jax.models.two_stage import TwoStage
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.rows import Rows
 from mmx_jax.tasks.algebra import Bit, Mode, Place, Term
 from mmx_jax.tasks.task import Task

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError
-from mmx_jax.modality import Modality, check_modalities
+from mmx_jax.modality import Modality
 from mmx_jax.model import SOFTMAX, FunctionModel
 from mmx_jax.numerics import derive_key
 from mmx_jax.rows import Rows

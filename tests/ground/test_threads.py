@@ -1,6 +1,7 @@
 """Work side by side: order, overlap, and what happens when one piece fails."""
 
 import threading
+import time
 
 import pytest
 
@@ -26,7 +27,9 @@ def test_the_first_exception_is_raised_and_nothing_new_begins():
     def broken():
         raise ValueError("broken")
 
-    work = {"first": broken} | {str(i): lambda i=i: begun.append(i) for i in range(50)}
+    work = {"first": broken} | {
+        str(i): lambda i=i: (time.sleep(0.02), begun.append(i)) for i in range(50)
+    }
     with pytest.raises(ValueError, match="broken"):
         side_by_side(work, workers=1)
     assert len(begun) < 50

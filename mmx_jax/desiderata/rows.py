@@ -1,0 +1,149 @@
+"""Explains many inputs through one compiled program: examples, their rows, and their ablations."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from mmx_jax.desiderata.explained import (
+    Changes,
+    Explained,
+    ScoreRows,
+    changes,
+    collect,
+    counterfactuals,
+)
+from mmx_jax.mapping import Progress, map_examples
+from mmx_jax.numerics import derive_key
+from mmx_jax.typing import Explainer, Inputs, Intervention, Model, record, static
+
+__all__ = ["Examples", "Keys", "explain_changes", "explain_rows"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """A split, with a leading axis of examples.
+
+    Attributes:
+      inputs: per modality.
+      targets: ``[n]``, chosen on the intact inputs.
+      keys: ``[n]``, from :func:`mmx_jax.derive_keys`.
+    """
+
+    inputs: Inputs
+    targets: Any
+    keys: Any
+
+    def __len__(self) -> int:
+        """How many."""
+        return int(np.shape(self.targets)[0])
+
+    def first(self, count: int) -> "Examples":
+        """The first ``count`` of them."""
+        return jax.tree.map(lambda x: x[:count], self)
+
+
+jax.tree_util.register_dataclass(Examples, ["inputs", "targets", "keys"], [])
+
+
+@record
+class Keys:
+    """``count`` keys per example for one purpose."""
+
+    purpose: str = static()
+    count: int = static()
+
+    def __call__(self, key: Array) -> Array:
+        """Keys of one example."""
+        return jax.random.split(derive_key(key, self.purpose), self.count)
+
+
+def explain_rows(
+    explainer: Explainer,
+    model: Model,
+    rows: Inputs,
+    targets: Any,
+    keys: Any,
+    *,
+    chunk: int = 32,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Explains rows ``[n, r, ...]`` of inputs, all in chunks of one size: one compilation.
+
+    Args:
+      explainer: the explainer.
+      model: the model.
+      rows: r inputs per example.
+      targets: ``[n]``.
+      keys: ``[n]``, the same for all rows of an example, or ``[n, r]``.
+      chunk: explanations per compiled call.
+      mesh: devices.
+      progress: called after each chunk.
+
+    Returns:
+      scores ``[n, r, units]``.
+    """
+    n, r = jax.tree.leaves(rows)[0].shape[:2]
+    total = n * r
+    index = np.arange(max(total, chunk)).clip(max=total - 1)  # padded to one whole chunk
+    flat = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:])[index], rows)
+    keys = keys if keys.ndim == 2 else jnp.repeat(keys[:, None], r, axis=1)
+    scores = map_examples(
+        explainer,
+        model,
+        flat,
+        jnp.repeat(jnp.asarray(targets), r)[index],
+        keys.reshape(total)[index],
+        in_axes=(None, 0, 0, 0),
+        chunk=chunk,
+        mesh=mesh,
+        progress=progress,
+    )
+    return jax.tree.map(lambda s: s[:total].reshape(n, r, *s.shape[1:]), scores)
+
+
+def explain_changes(
+    intervention: Intervention,
+    model: Model,
+    explainer: Explainer,
+    examples: Examples,
+    *,
+    chunk: int = 32,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> tuple[Explained, Changes]:
+    """Explains every x and x_-m, and says how explanations change."""
+    rows = map_examples(_Counterfactuals(intervention), examples.inputs)
+    scores = explain_rows(
+        explainer,
+        model,
+        rows,
+        examples.targets,
+        examples.keys,
+        chunk=chunk,
+        mesh=mesh,
+        progress=progress,
+    )
+    return map_examples(_Collect(intervention), scores)
+
+
+@record
+class _Counterfactuals:
+    intervention: Intervention
+
+    def __call__(self, inputs: Inputs) -> Inputs:
+        return counterfactuals(self.intervention, inputs)
+
+
+@record
+class _Collect:
+    intervention: Intervention
+
+    def __call__(self, rows: ScoreRows) -> tuple[Explained, Changes]:
+        scores = collect(self.intervention, rows)
+        return scores, changes(scores)
