@@ -25,7 +25,7 @@ class Options:
     Attributes:
       task: What is explained when there is no --model: digits, digits-shortcut, or a world whose
         truth is known (mixed, mixed3, gated, xor, redundant, duplicated, unique, cancelling,
-        shortcut).
+        shortcut, sarcasm, suppressor, parity3, parity4, parity5, noisy, tabular-graphs).
       model: Your own model: a Python file and a function in it that takes no arguments and returns
         a pair of model and modalities. See experiments/own_model.py.
       data: Your own data: one array per modality with a leading axis of examples, slashes in nested
