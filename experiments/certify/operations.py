@@ -57,7 +57,9 @@ _SMOOTH: dict[str, Operation] = {
     "log-softmax": lambda w, z: jax.nn.log_softmax(z),
     "logsumexp": lambda w, z: z * jax.nn.logsumexp(z, keepdims=True),
     "masked attention": lambda w, z: _attention(w, z, jnp.tril(jnp.ones((3, 3), bool))),
-    "matrix power": lambda w, z: (z.reshape(2, 3) @ z.reshape(3, 2)).ravel()[[0, 1, 2, 3, 0, 1]],
+    "matrix power": lambda w, z: (z.reshape(2, 3) @ z.reshape(3, 2)).ravel()[
+        jnp.array([0, 1, 2, 3, 0, 1])
+    ],
     "padding": lambda w, z: jnp.pad(z[1:4], (1, 2)) - z,
     "power": lambda w, z: z**3 / 4 + (3.0 + z * z) ** -2,
     "rms norm": lambda w, z: z * jax.lax.rsqrt(jnp.mean(z**2) + 0.1) * w[1],

@@ -9,9 +9,11 @@ from mmx_jax.certify.lipschitz import (
     explanation_bounds,
     lipschitz_bounds,
 )
+from mmx_jax.certify.program import METHODS
 from mmx_jax.certify.rules import add_rule, bilinear, linear, unary
 
 __all__ = [
+    "METHODS",
     "CertificateError",
     "DeviationBounds",
     "LiftedModel",

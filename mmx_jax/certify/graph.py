@@ -5,6 +5,7 @@ derivative rules are looked through (:func:`flatten`); anything that does not de
 is a constant, computed once at the caller's precision.
 """
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,21 @@ def run(
 
 
 def bind(eqn: Any, operands: list[Any]) -> list[Any]:
-    """Runs one equation as it is, at the precision of its operands."""
+    """Runs one equation as it is, at the precision of its operands; it keeps its source line."""
+    with _source(eqn):
+        return _bind(eqn, operands)
+
+
+def _source(eqn: Any) -> Any:
+    try:
+        from jax._src import source_info_util
+
+        return source_info_util.user_context(eqn.source_info.traceback)
+    except (ImportError, AttributeError):
+        return contextlib.nullcontext()
+
+
+def _bind(eqn: Any, operands: list[Any]) -> list[Any]:
     name, params = eqn.primitive.name, eqn.primitive.get_bind_params(eqn.params)
     if name in ("argmax", "argmin"):  # lowered outside the scope that traced it, at 32 bits
         (axis,) = params["axes"]

@@ -183,12 +183,20 @@ _STRUCTURAL = (
     | {
         "reduce_sum": _sum,
         "split": _split,
+        "unstack": _split,
         "convert_element_type": _cast,
         "reduce_precision": _round,
     }
     | {name: _running for name in ("cumsum", "reduce_window_sum")}
     | {
         name: _together
-        for name in ("concatenate", "pad", "scatter", "scatter-add", "dynamic_update_slice")
+        for name in (
+            "concatenate",
+            "dynamic_update_slice",
+            "pad",
+            "scatter",
+            "scatter-add",
+            "stack",
+        )
     }
 )

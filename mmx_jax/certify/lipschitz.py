@@ -6,6 +6,7 @@ the largest found by search, and a certified upper bound that holds in real arit
 program with its weights taken as they are.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -242,6 +243,8 @@ def explanation_bounds(
       **settings: ``restarts``, ``steps``, ``memory``.
     """
     lifted = lift(model, inputs)
-    return lipschitz_bounds(
+    bounds = lipschitz_bounds(
         lambda x: explainer(lifted, x, target, key), inputs, radius, norm, method, **settings
     )
+    # what the explainer adds to the model is not differentiated before it is lifted
+    return dataclasses.replace(bounds, lifted=True)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Literal
 from jaxtyping import Array
 
 from mmx_jax.certify.graph import flatten, trace
@@ -13,9 +14,13 @@ from mmx_jax.certify.interpret import chooses
 from mmx_jax.certify.lift import DIRECT, rewrite
 from mmx_jax.certify.region import Region
 from mmx_jax.errors import InputError, UnknownNameError
+from mmx_jax.numerics import is_inexact, is_traced
 from mmx_jax.typing import record, static
 
 __all__ = ["METHODS", "Plan", "Program", "program_sizes"]
+
+QUADRATIC_DIM = 64
+"""Up to so many moving entries products of inputs are kept: time grows with their square."""
 
 METHODS = ("auto", "interval", "affine", "full", "quadratic")
 
@@ -36,7 +41,8 @@ class Plan:
             raise UnknownNameError("method", method, METHODS)
         entries = memory / 8 / max(largest, 1)
         if method == "auto":
-            method = "quadratic" if dim * dim <= entries / 2 else "full"
+            small = dim <= QUADRATIC_DIM and dim * dim <= entries / 2
+            method = "quadratic" if small else "full"
         degree = {"interval": 0, "affine": 1, "full": 1, "quadratic": 2}[method]
         base = 2 + (dim if degree else 0) + (dim * dim if degree == 2 else 0)
         symbols = 0
@@ -90,6 +96,12 @@ class Program:
         if closed.jaxpr.effects:
             raise InputError("fn", "has side effects", "pass a pure function, without callbacks")
         flat = flatten(closed)
+        if not _same(flat, flatten(trace(lambda v: vector_fn(v), start)[0])):  # noqa: PLW0108 cached
+            raise InputError(
+                "fn",
+                "is another function when it is called again",
+                "pass a pure function: no NumPy random numbers, no counters; draw with a fixed key",
+            )
         raw = {e.primitive.name for e in flat.jaxpr.eqns}
         self.lifted = not raw & {*DIRECT, "max", "integer_pow", "erfc"}
         self.primal = rewrite(flat, through=True)
@@ -109,3 +121,23 @@ class Program:
         # rows of the Jacobian are fewer than its columns: go backwards
         self.backward = region.ball.norm != 2 or self.outputs < region.dim
         self.sweep = flatten(trace(pull, start, covector)[0]) if self.backward else self.push
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two traces of a function are the same program with the same numbers in it."""
+    for a, b in zip(first.consts, second.consts, strict=False):
+        known = not (is_traced(a) or is_traced(b))
+        if a is not b and known and is_inexact(a) and not np.array_equal(a, b, equal_nan=True):
+            return False
+    return _outline(first.jaxpr) == _outline(second.jaxpr)
+
+
+def _outline(jaxpr: Any) -> list[Any]:
+    """The operations of a program and the numbers written into it."""
+    out: list[Any] = []
+    for eqn in jaxpr.eqns:
+        numbers = [np.asarray(a.val).tobytes() for a in eqn.invars if isinstance(a, Literal)]
+        inner = [v for v in eqn.params.values() if hasattr(v, "eqns")]
+        inner += [v.jaxpr for v in eqn.params.values() if hasattr(v, "consts") and v not in inner]
+        out.append((eqn.primitive.name, numbers, [_outline(j) for j in inner]))
+    return out

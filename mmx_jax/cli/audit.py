@@ -2,15 +2,17 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import jax
 import tyro
 
+from mmx_jax.cli.bounds import Certificates, certify_column, radius_of
 from mmx_jax.cli.console import Terminal
 from mmx_jax.cli.explainers import CONTROLS, GRADIENT, METHODS, RESCALED, Setting, build
 from mmx_jax.cli.options import Options, mesh_of, not_yet, splitted
 from mmx_jax.cli.pipeline import Plan, audit
-from mmx_jax.cli.subject import open_subject
+from mmx_jax.cli.subject import Subject, open_subject
 from mmx_jax.cli.summary import print_summary
 from mmx_jax.errors import InputError
 from mmx_jax.modality import Modality
@@ -46,10 +48,13 @@ class Audit(Options):
         --quick 4; 0 for none. Of the default explainers truth, saliency, integrated-gradients,
         occlusion and within-shapley carry it (with --quick truth and occlusion), of those you name
         all do.
+      certify: Also prove a bound within this radius (as for mmx certify) of the first judged
+        example, for the explainers that carry stability. Minutes for each.
     """
 
     examples: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     stability: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    certify: Annotated[str | None, tyro.conf.arg(metavar="R or NAME=R,...")] = None
 
     def run(self) -> None:
         """Audits, prints the scorecard and writes the result directory."""
@@ -78,6 +83,8 @@ class Audit(Options):
             jacobians=not self.quick,
         )
         results, panels, seconds = audit(subject, explainers, plan, terminal)
+        if self.certify is not None:
+            self.prove(results, subject, explainers, terminal)
         panels["command"] = self.command()
         with result_directory(out) as directory:
             write_json(directory / "results.json", results)
@@ -87,6 +94,20 @@ class Audit(Options):
             (directory / "report.html").write_text(page, encoding="utf-8")
             write_json(directory / "timings.json", terminal.timings() | {"explainers": seconds})
         print_summary(results, panels, Path(out))
+
+    def prove(
+        self,
+        results: dict[str, Any],
+        subject: Subject,
+        explainers: dict[str, Explainer],
+        terminal: Terminal,
+    ) -> None:
+        """Fills the certified column."""
+        example = jax.tree.map(lambda x: x[0], subject.evaluation)
+        radius = radius_of(self.certify or "0", example)
+        wanted = Certificates(radius, 2, "auto", 1, self.seed, True)
+        with terminal.stage("certifying") as advance:
+            certify_column(results, subject, explainers, wanted, advance)
 
     def carries(self, name: str) -> bool:
         """Whether an explainer carries stability: those asked for, and some of the defaults."""

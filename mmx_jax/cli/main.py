@@ -12,6 +12,7 @@ from typing import Annotated, Protocol
 import tyro
 
 from mmx_jax.cli.audit import Audit
+from mmx_jax.cli.certify import Certify
 from mmx_jax.cli.console import use_compilation_cache
 from mmx_jax.cli.explain import Explain
 from mmx_jax.cli.export import Export
@@ -31,6 +32,7 @@ class Command(Protocol):
 
 COMMANDS = (
     Annotated[Audit, tyro.conf.subcommand("audit")]
+    | Annotated[Certify, tyro.conf.subcommand("certify")]
     | Annotated[Explain, tyro.conf.subcommand("explain")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Export, tyro.conf.subcommand("export")]

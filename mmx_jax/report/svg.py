@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-__all__ = ["curves", "frontier", "matrix", "number", "tag"]
+__all__ = ["bounds", "curves", "frontier", "matrix", "number", "tag"]
 
 
 def tag(name: str, *children: object, **attributes: object) -> Markup:
@@ -151,6 +151,25 @@ def curves(
         (x, y0), (_, y1) = frame.at(own, 0.0), frame.at(own, highest)
         parts.append(tag("path", d=f"M{x:.1f} {y0:.1f}V{y1:.1f}", class_="own"))
     return _svg(frame.width, frame.height, "Keep and remove curves", frame.axes(), *parts)
+
+
+def bounds(curve: dict[str, Sequence[float | None]], point: float | None) -> Markup:
+    """Searched and certified constants against the radius, from their value at the point.
+
+    Args:
+      curve: ``factor`` (shares of the radius), ``searched`` and ``certified``; None is infinite
+        and not drawn.
+      point: the constant at radius 0, or None.
+    """
+    lines = []
+    for kind, colour in (("searched", "c0"), ("certified", "c1")):
+        values = [(0.0, point), *zip(curve["factor"], curve[kind], strict=True)]
+        known = [(x, y) for x, y in values if x is not None and y is not None]
+        lines.append((colour, [x for x, _ in known], [y for _, y in known]))
+    highest = max([1e-9, *(y for _, _, ys in lines for y in ys)])
+    frame = _Frame((0.0, 1.0), (0.0, highest), ("share of the radius", "constant"))
+    drawn = [frame.line(xs, ys, class_=f"line {colour}") for colour, xs, ys in lines if xs]
+    return _svg(frame.width, frame.height, "Bounds against the radius", frame.axes(), *drawn)
 
 
 def matrix(names: Sequence[str], cells: dict[str, dict[str, float | None]]) -> Markup:

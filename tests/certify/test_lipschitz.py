@@ -248,3 +248,19 @@ def test_bad_input_says_what_to_do():
         lipschitz_bounds(fn, x, 0.1, norm=1)
     with pytest.raises(InputError, match="sort"):
         lipschitz_bounds(lambda d: {"y": jnp.sort(model(d))}, x, 0.1, **QUICK)
+    rng = np.random.default_rng(0)
+    with pytest.raises(InputError, match="another function when it is called again"):
+        lipschitz_bounds(lambda d: {"y": model(d) * rng.normal()}, x, 0.1, **QUICK)
+    with pytest.raises(InputError, match="side effects"):
+        lipschitz_bounds(lambda d: {"y": (jax.debug.print("."), model(d))[1]}, x, 0.1, **QUICK)
+    with pytest.raises(InputError, match="pure_callback"):
+        lipschitz_bounds(lambda d: {"y": called_back(d["a"])}, x, 0.1, restarts=0)
+
+
+def called_back(x):
+    return jax.pure_callback(np.tanh, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+
+def test_weights_that_are_nan_raise():
+    with pytest.raises(InputError, match=r"NaN or infinite derivative.*check its weights"):
+        lipschitz_bounds(lambda d: {"y": jnp.nan * d["a"]}, {"a": jnp.ones(2)}, 0.1, restarts=0)

@@ -1,0 +1,83 @@
+"""What the README shows a user: certify a model of their own, teach the analysis a primitive."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from mmx_jax.errors import InputError
+
+
+def test_a_plain_model_of_ones_own():
+    import jax
+    import jax.numpy as jnp
+
+    import mmx_jax
+    from mmx_jax import certify
+
+    weights = jax.random.normal(jax.random.key(0), (7, 2))
+    modalities = {"sound": mmx_jax.Modality.columns(3), "table": mmx_jax.Modality.columns(4)}
+    model = lambda x: jnp.tanh(jnp.concatenate([x["sound"], x["table"]]) @ weights)  # noqa: E731
+    inputs = {"sound": jnp.ones(3), "table": jnp.zeros(4)}
+    explain = mmx_jax.explainers.Saliency(modalities)
+    radius = {"sound": 0.05, "table": 0.02}
+    bounds = certify.explanation_bounds(model, explain, inputs, 0, None, radius).check()
+
+    assert len(bounds.certified) == 4
+    for pair, certified in bounds.certified.items():
+        assert bounds.point[pair] <= bounds.searched[pair] <= certified
+        assert certified <= 1.2 * bounds.searched[pair]
+
+
+def test_a_flax_model_of_ones_own():
+    import mmx_jax
+    from mmx_jax import certify
+
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.norm, self.out = nnx.LayerNorm(4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)
+
+        def __call__(self, x):
+            return self.out(nnx.gelu(self.norm(x["sound"] * x["table"])))
+
+    model = mmx_jax.as_model(Net(nnx.Rngs(0)))
+    inputs = {"sound": jnp.array([1.0, -2.0, 0.5, 0.1]), "table": jnp.arange(1.0, 5.0)}
+    fn = lambda x: {"logits": certify.lift(model, inputs)(x)}  # noqa: E731
+    bounds = certify.lipschitz_bounds(fn, inputs, 0.01, restarts=2, steps=8).check()
+    assert bounds.lifted
+    assert all(bounds.certified[p] <= 1.1 * bounds.searched[p] for p in bounds.point)
+
+
+def test_a_primitive_of_ones_own():
+    swap_p = Primitive("swap_halves")
+    swap_p.def_impl(lambda x: jnp.roll(x, x.shape[-1] // 2, -1))
+    swap_p.def_abstract_eval(lambda x: x)
+    mlir.register_lowering(swap_p, mlir.lower_fun(swap_p.impl, multiple_results=False))
+    ad.deflinear(swap_p, lambda t: [swap_p.bind(t)])
+    batching.primitive_batchers[swap_p] = lambda a, d: (
+        swap_p.bind(jnp.moveaxis(a[0], d[0], 0)),
+        0,
+    )
+
+    def fn(x):
+        return {"y": jnp.sin(swap_p.bind(x["a"])) * x["a"]}
+
+    from mmx_jax import certify
+
+    x = {"a": jnp.array([0.3, -1.0, 0.4, 2.0])}
+    with pytest.raises(InputError, match="'swap_halves'"):
+        certify.lipschitz_bounds(fn, x, 0.05, restarts=0)
+
+    def swapped(scope, params, x):
+        return certify.linear(x, lambda v: jnp.roll(v, v.shape[-1] // 2, -1))
+
+    certify.add_rule("swap_halves", swapped)
+
+    bounds = certify.lipschitz_bounds(fn, x, 0.05, restarts=2, steps=8).check()
+    jacobian = jax.jacobian(lambda a: fn({"a": a})["y"])(x["a"])
+
+    np.testing.assert_allclose(bounds.point["y", "a"], np.linalg.norm(jacobian, 2), rtol=1e-5)
+    assert bounds.point["y", "a"] <= bounds.certified["y", "a"] <= 1.1 * bounds.searched["y", "a"]
