@@ -97,14 +97,21 @@ def certified_spectral(
     results = jax.lax.map(
         lambda args: sweep(*args), (directions, jnp.asarray(owners)), batch_size=plan.chunk
     )
-    bounds = []
+    # every pair gets as many directions as the largest, by zeros: one program bounds them all
+    most = max(span.stop - span.start for span in spans)
+    places = np.full((len(spans), most), len(owners))
     for k, span in enumerate(spans):
+        places[k, : span.stop - span.start] = np.arange(span.start, span.stop)
+
+    def bound(c: Array, lin: Array, entry: Array, loose: Array, factor: Array) -> Array:
         # [q, ..., p] -> [..., p, q]
-        c, lin, entry, loose = (jnp.moveaxis(r[span], 0, -1) for r in results)
+        c, lin, entry, loose = (jnp.moveaxis(r, 0, -1) for r in (c, lin, entry, loose))
         whole = up(spectral(c, 6) + ball_spectral(lin, region.ball.blocks()) + perron(loose), 4)
         best = jnp.minimum(perron(entry), jnp.where(jnp.isnan(whole), jnp.inf, whole))
-        bounds.append(up(best * factors[k], 2))
-    return jnp.stack(bounds)
+        return up(best * factor, 2)
+
+    padded = [jnp.concatenate([r, jnp.zeros_like(r[:1])])[places] for r in results]
+    return jax.vmap(bound)(*padded, jnp.stack(factors))
 
 
 def certified_rows(
