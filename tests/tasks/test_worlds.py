@@ -231,7 +231,8 @@ def test_xor_needs_both_and_redundancy_either():
     np.testing.assert_allclose(xor["xor"]["image"], xor["xor"]["joint"], atol=1e-6)
     np.testing.assert_allclose(xor["xor"]["text"], xor["xor"]["joint"], atol=1e-6)
     _, copies = modes("redundant")
-    assert max(copies["redundant"]["image"].max(), copies["redundant"]["text"].max()) < 1e-6
+    # a copy that goes is felt, barely: 1 - tanh(3) of the range
+    assert max(copies["redundant"]["image"].max(), copies["redundant"]["text"].max()) < 1e-3
     assert copies["redundant"]["joint"] == pytest.approx(0.45, abs=0.03)
 
 
@@ -242,7 +243,7 @@ def test_either_twin_suffices_and_both_count_alike():
     twins = np.asarray(batch.truth["relevant"]["image"])
     pairs = np.asarray(scores)[twins].reshape(-1, 2)
     np.testing.assert_allclose(pairs[:, 0], pairs[:, 1], atol=1e-6)
-    np.testing.assert_array_equal(occlusion(task, batch.inputs), 0)
+    assert occlusion(task, batch.inputs).max() < 1e-3
     signed = 2 * np.asarray(batch.labels) - 1
     np.testing.assert_allclose(pairs.sum(-1), signed * 0.45, atol=0.03)
 
@@ -291,7 +292,8 @@ def test_mixed_has_the_five_designed_modes_in_two_and_three_modalities():
                 if n in expected[mode]:
                     assert df[n].min() > 0.4, (mode, n)
                 else:
-                    assert df[n].max() < 1e-6, (mode, n)
+                    copy = mode.startswith(("redundant", "duplicated"))
+                    assert df[n].max() < (1e-3 if copy else 1e-6), (mode, n)
 
 
 def test_gradients_are_finite_and_reach_the_units_that_are_not_saturated():
