@@ -157,11 +157,12 @@ def judge(
     """The scorecard of one explainer, with the measures of others under ``others``.
 
     The reference explanation takes part in the joint test, the recovery and the measures of others
-    with its joint form: exact Shapley values over all units.
+    with its joint form, exact Shapley values over all units, unless they leave the truth open
+    (:func:`joint_form`).
     """
     gates, effort = FeatureGates(bench.task.modalities), bench.effort
     settings: dict[str, Any] = {"mesh": bench.mesh, "progress": progress}
-    joint: Any = dataclasses.replace(explainer, joint=True) if name == "truth" else None  # pyright: ignore
+    joint = joint_form(bench, explainer) if name == "truth" else None
     _, changed = explain_changes(gates, bench.model, explainer, bench.calibration, **settings)
     calibration = calibrate(bench.calibration_effects, changed)
     plan = StabilityPlan(effort.stability, rounds=effort.rounds, point=effort.point)
@@ -186,6 +187,27 @@ def judge(
         truth = explain(reference, bench.model, bench.judged, bench.mesh)
         card["others"] |= beside_truth(intact, truth, calibration.scale)
     return card
+
+
+OPEN = 0.05
+"""The share of examples on which a joint form may miss a relevant unit."""
+
+
+def joint_form(bench: Bench, reference: Any) -> Any:
+    """The reference over all units, or None where it misses units that matter.
+
+    A unit that says the opposite alone of what it says in company, as words under a tone that
+    flips them, has a Shapley value near 0 in the game of all units though nothing works without
+    it. There the truth of that game is open, and the form within modalities stands for it.
+    """
+    joint = dataclasses.replace(reference, joint=True)
+    scores = explain(joint, bench.model, bench.judged, bench.mesh)
+    known = ~np.asarray(bench.truth["set_only"])
+    missed = np.zeros(known.shape, bool)
+    for m, relevant in bench.truth["relevant"].items():
+        small = np.abs(np.asarray(scores[m])) < 0.02 * bench.spread
+        missed |= (np.asarray(relevant) & small).any(1)
+    return None if known.any() and missed[known].mean() > OPEN else joint
 
 
 def _largest(stability: Any, kind: str) -> float | None:

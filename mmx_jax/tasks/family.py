@@ -43,7 +43,12 @@ def _five() -> dict[str, Modality]:
 
 
 def sarcasm(seed: int = 0) -> Task:
-    """The tone of a voice flips what the words say in half of the examples; the face is noise."""
+    """The tone of a voice flips what the words say in half of the examples; the face is noise.
+
+    Flipped words say the opposite alone of what they say in company, so in the game of all units
+    their Shapley value is about 0, though nothing is said without them: the truth of that game is
+    open, while within the text they have all of its effect.
+    """
     return mixture(
         "sarcasm",
         _speech(),

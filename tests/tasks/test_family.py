@@ -167,6 +167,9 @@ def test_the_tone_flips_the_words_and_the_suppressor_alone_says_nothing():
     assert clean[flipped, 0b110].max() < 0.1  # without the tone the words mean the opposite
     assert clean[~flipped, 0b110].min() > 0.9
     np.testing.assert_allclose(games.values[:, 0b001], 0.5, atol=1e-6)
+    # over all units the flipped words cancel: the truth of that game is open
+    assert np.abs(games.shapley["text"][flipped]).max() < 0.05
+    assert np.abs(games.shapley["text"][~flipped]).min() > 0.4
     task = WORLDS["suppressor"](0)
     batch = drawn(task)
     games = exact_games(task, batch.inputs)
