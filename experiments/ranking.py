@@ -197,6 +197,19 @@ def _reason(name: str, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> st
             "its own set holds most units, the right ones among them (see own set)",
         ),
         (
+            metric.claims and metric.sees == "ranks" and mean("redundant", otherwise=0.0) > 0.5,
+            "every copy counts as relevant and any one suffices: the truth is a set, not a ranking",
+        ),
+        (
+            name in ("joint sufficiency holds", "joint necessity")
+            and mean("own set", otherwise=0.0) > 1.5 * mean("own set", 1),
+            "its own set is larger than the truth's and holds it (see own set)",
+        ),
+        (
+            name == "joint necessity" and mean("tpr", otherwise=1.0) < mean("tpr", 1) - SLACK,
+            "removing a part of what works together removes all of its effect (see tpr)",
+        ),
+        (
             name == "tpr" and mean("fdr") > 0.4,
             "marks so many units that the true ones are among them (see fdr)",
         ),

@@ -38,7 +38,7 @@ def drawn(task, n=N, seed=1):
     return jax.jit(task.sample, static_argnums=1)(jax.random.key(seed), n)
 
 
-@pytest.mark.parametrize("name", ["sarcasm", "noisy", "tabular-graphs", "gated"])
+@pytest.mark.parametrize("name", ["sarcasm", "tabular-graphs", "gated"])
 def test_the_declared_truth_of_a_released_world_is_found_again(name):
     result = identify(WORLDS[name](5), examples=48)
     assert result.from_model, result.reasons
@@ -107,7 +107,7 @@ def test_games_of_modalities_equal_brute_force():
     np.testing.assert_allclose(games.shapley["graph"], phi, atol=1e-6)
 
 
-@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("m", [4])
 def test_parity_has_one_dividend_and_the_published_intershap(m):
     modalities = {f"m{i}": Modality.tokens(3, 3) for i in range(m)}
     task = mixture("parity", modalities, [(1.0, synergy(*modalities))])
