@@ -21,10 +21,9 @@ import numpy as np
 from experiments.common import Outcome, Run, at_least, at_most, by_seed, main
 from experiments.figures import dots
 from experiments.subjects import prepare, sweep
-from mmx_jax import derive_keys
 from mmx_jax.desiderata import DEFAULTS, calibrate, value_range
 from mmx_jax.desiderata.granger import granger
-from mmx_jax.desiderata.measure import Examples, explain_changes, measure_effects
+from mmx_jax.desiderata.measure import explain_changes, measure_effects
 
 TASKS = ("digits", "digits-shortcut", "xor", "redundant", "mixed")
 QUICK = ("xor", "redundant")
@@ -35,20 +34,24 @@ QUICK_EXPLAINERS = ["within-shapley", "control-blind"]
 def _rows(task: str, seed: int, quick: bool) -> list[dict[str, Any]]:
     """One row per explainer: does the note's explanation follow the image's ablation?"""
     trained = task.startswith("digits")  # every set search calls the network thousands of times
-    prepared = prepare(task, seed, 24 if trained or quick else 96, 600)
-    gates, model, targets = prepared.gates, prepared.model, prepared.targets
+    count = 20 if trained or quick else 96
+    prepared = prepare(task, seed, count, 600)
+    gates, model = prepared.gates, prepared.model
     text = next(name for name in gates.units if name != "image")
     pair = f"{text}<-image"
-    keys = derive_keys(seed, "explain", len(targets))
-    examples = Examples(prepared.inputs, targets, keys)
-    effects = measure_effects(gates, model, examples, chunk=64)
-    spread = value_range(np.asarray(effects.outputs), targets)
+    judged, calibrating = prepared.judging(), prepared.calibrating(count)
+    effects, known = (
+        measure_effects(gates, model, part, chunk=64) for part in (judged, calibrating)
+    )
+    spread = value_range(np.asarray(known.outputs), calibrating.targets)
     used = np.asarray(effects.effect["image"]) > DEFAULTS.active * spread
 
     def row(wanted: str) -> dict[str, Any]:
         ((_, explainer),) = prepared.explainers([wanted], quick).items()
-        _, moved = explain_changes(gates, model, explainer, examples)
-        scale = calibrate(effects, moved).scale
+        moved, before = (
+            explain_changes(gates, model, explainer, part)[1] for part in (judged, calibrating)
+        )
+        scale = calibrate(known, before).scale
         out: dict[str, Any] = {"task": task, "explainer": wanted, "seed": seed}
         out["image active"] = float(used.mean())
         if np.isfinite(scale):
@@ -61,11 +64,7 @@ def _rows(task: str, seed: int, quick: bool) -> list[dict[str, Any]]:
             }
         return out
 
-    return list(
-        side_by_side(
-            {wanted: partial(row, wanted) for wanted in (QUICK_EXPLAINERS if quick else EXPLAINERS)}
-        ).values()
-    )
+    return [row(wanted) for wanted in (QUICK_EXPLAINERS if quick else EXPLAINERS)]
 
 
 def _number(value: Any) -> float | None:

@@ -18,10 +18,9 @@ import numpy as np
 
 from experiments.common import Outcome, Run, at_least, at_most, main
 from experiments.subjects import prepare
-from mmx_jax import derive_keys, map_examples
 from mmx_jax.desiderata import DEFAULTS, calibrate, inactive, value_range
 from mmx_jax.desiderata.granger import granger
-from mmx_jax.desiderata.measure import Examples, explain_changes, measure_effects
+from mmx_jax.desiderata.measure import explain_changes, measure_effects
 
 EXPLAINERS = [
     "occlusion",
@@ -39,15 +38,9 @@ def _seed(seed: int, quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, 
     """How much the image is used, by kind of note, and what each explainer claims."""
     prepared = prepare("digits-shortcut", seed, 48 if quick else 128, 300 if quick else 800)
     gates, model = prepared.gates, prepared.model
-    count = len(prepared.targets)
-    examples = Examples(prepared.inputs, prepared.targets, derive_keys(seed, "explain", count))
-    effects = measure_effects(gates, model, examples, chunk=16)
-    calibrating = np.argmax(map_examples(model, prepared.calibration), -1).astype(np.int32)
-    split = Examples(
-        prepared.calibration, calibrating, derive_keys(seed, "calibration", len(calibrating))
-    )
-    known = measure_effects(gates, model, split, chunk=16)
-    spread = value_range(np.asarray(known.outputs), calibrating)
+    examples, split = prepared.judging(), prepared.calibrating()
+    effects, known = (measure_effects(gates, model, part, chunk=16) for part in (examples, split))
+    spread = value_range(np.asarray(known.outputs), split.targets)
     idle = inactive(effects, spread, DEFAULTS)["image"]
     active = np.asarray(effects.effect["image"]) > DEFAULTS.active * spread
     used = []

@@ -12,6 +12,7 @@ from flax import nnx
 from experiments.common import watch
 from mmx_jax import FeatureGates, derive_key, derive_keys, map_examples
 from mmx_jax.cli.explainers import Setting, build
+from mmx_jax.desiderata.measure import Examples
 from mmx_jax.models import FusionTransformer, split, train
 from mmx_jax.tasks import TASKS, Task, draw
 from mmx_jax.threads import stream
@@ -48,6 +49,19 @@ class Prepared:
     def gates(self) -> FeatureGates:
         """The intervention on the features of the task's modalities."""
         return FeatureGates(self.task.modalities)
+
+    def judging(self) -> Examples:
+        """The judged examples with their targets and keys."""
+        keys = derive_keys(self.seed, "explain", len(self.targets))
+        return Examples(self.inputs, self.targets, keys)
+
+    def calibrating(self, count: int = 64) -> Examples:
+        """The first ``count`` of the calibration split, explained as the judged ones are."""
+        inputs = jax.tree.map(lambda x: x[:count], self.calibration)
+        predicted = np.argmax(map_examples(self.model, inputs), -1).astype(np.int32)
+        fixed = self.task.target
+        targets = predicted if fixed is None else np.full_like(predicted, fixed)
+        return Examples(inputs, targets, derive_keys(self.seed, "calibration", len(targets)))
 
     def explainers(self, names: list[str], quick: bool = False) -> dict[str, Explainer]:
         """Explainers by their names on the command line, by the name they are reported under."""

@@ -92,5 +92,13 @@ def _check_data(argument: str, modality: Modality, data: PyTree, skip: int) -> N
                 f"has dtype {leaf.dtype}",
                 f"use {'integers' if whole else 'real numbers'}, as its reference",
             )
+        if modality.kind == "token id" and not is_traced(leaf):
+            size = modality.layout[1]
+            if np.min(leaf, initial=0) < 0 or np.max(leaf, initial=0) >= size:
+                raise InputError(
+                    label,
+                    f"holds ids {np.min(leaf)} to {np.max(leaf)}",
+                    f"use 0 to {size - 1}, the vocabulary",
+                )
         if is_inexact(leaf) and not is_traced(leaf) and not np.all(np.isfinite(leaf)):
             raise InputError(label, "holds NaN or infinite entries", "clean the data first")

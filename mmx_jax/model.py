@@ -178,14 +178,15 @@ def as_callable(fn: Any) -> Any:
 
 
 def as_model(
-    module_or_function: Any, link: str | Link = "identity"
+    module_or_function: Any, link: str | Link | None = None
 ) -> FunctionModel | ModuleModel | SplitModel:
     """Makes a model of a flax NNX module or a plain function of one example's inputs.
 
     Args:
       module_or_function: a module (it is copied and put into evaluation mode), a function, a
         ``jax.tree_util.Partial`` whose arrays become leaves, or a model of this package.
-      link: ``"identity"``, ``"softmax"`` or ``"log-odds"``.
+      link: ``"identity"``, ``"softmax"`` or ``"log-odds"``; by default that of a model of this
+        package, and the identity of anything else.
 
     Returns:
       a callable pytree ``model(inputs) -> [outputs]``.
@@ -196,7 +197,8 @@ def as_model(
     """
     if isinstance(module_or_function, FunctionModel | ModuleModel | SplitModel):
         model = module_or_function
-        return model if link == "identity" else dataclasses.replace(model, link=_as_link(link))
+        return model if link is None else dataclasses.replace(model, link=_as_link(link))
+    link = "identity" if link is None else link
     fn = as_callable(module_or_function)
     if isinstance(fn, ModuleModel):
         return dataclasses.replace(fn, link=_as_link(link))

@@ -70,6 +70,8 @@ def safe_norm(tree: PyTree, order: float = 2) -> Float[Array, ""]:
     5.0
     >>> float(jax.grad(safe_norm)(jnp.zeros(())))
     0.0
+    >>> float(safe_norm(jnp.array([1.0, jnp.nan]))), float(safe_norm(jnp.array([1.0, jnp.inf])))
+    (nan, inf)
     """
     leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
     flat = jnp.concatenate(leaves) if leaves else jnp.zeros((1,))
@@ -81,10 +83,11 @@ def safe_norm(tree: PyTree, order: float = 2) -> Float[Array, ""]:
     if order != 2:
         raise InputError("order", f"is {order}", "use 1, 2 or inf")
     largest = jax.lax.stop_gradient(jnp.max(size, initial=0.0))
-    scale = jnp.where(largest > 0, largest, 1.0)  # squares neither overflow nor vanish
+    usable = (largest > 0) & jnp.isfinite(largest)
+    scale = jnp.where(usable, largest, 1.0)  # squares neither overflow nor vanish
     squares = jnp.sum((flat / scale) ** 2)
-    positive = squares > 0
-    return jnp.where(positive, scale * jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)
+    zero = squares == 0  # NaN and inf are not, and are passed on
+    return jnp.where(zero, 0.0, scale * jnp.sqrt(jnp.where(zero, 1.0, squares)))
 
 
 def safe_divide(numerator: Array, denominator: Array, otherwise: float = jnp.nan) -> Array:

@@ -1,6 +1,7 @@
 """``mmx audit``: explains held-out examples, judges every explanation, writes a page."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,7 +135,7 @@ class Audit(Options):
         if self.explainers is not None and self.explainers != "all":
             return build(splitted(self.explainers), setting, explicit=True)
         few = self.quick and self.explainers is None
-        apart = len(setting.integers()) == len(modalities)
+        apart = len(setting.integers()) == len(modalities) or setting.no_gradient
         methods = [m for m in (QUICK if few else METHODS) if not (apart and m in GRADIENT)]
         controls = [f"control-{c}" for c in QUICK_CONTROLS] if few else list(CONTROLS)
         truth = [] if known is None else ["truth"]
@@ -145,7 +146,7 @@ class Audit(Options):
         """The command that repeats this audit."""
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         said = [
-            f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+            f"--{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
             for name, value in vars(self).items()
             if value != defaults[name] and name != "out"
         ]

@@ -49,7 +49,7 @@ class Explain(Options):
         check_output(out)
         if self.example < 0:
             raise InputError("example", f"is {self.example}", "count from 0")
-        mesh_of(self.devices)
+        mesh = mesh_of(self.devices)
         terminal = Terminal()
 
         def methods(
@@ -75,6 +75,7 @@ class Explain(Options):
                     subject.evaluation_targets,
                     keys,
                     in_axes=(None, 0, 0, 0),
+                    mesh=mesh,
                     progress=advance,
                 )
             explained[name] = {n: s[0] for n, s in scores.items()}

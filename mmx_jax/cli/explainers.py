@@ -1,6 +1,7 @@
 """The explainers by their names on the command line, and how each is set up for a subject."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmx_jax import explainers as ex
+from mmx_jax.desiderata.jacobian import not_differentiable
 from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.modality import Modality
 from mmx_jax.numerics import derive_key, is_inexact
@@ -54,6 +56,12 @@ class Setting:
         count = min(8, len(jax.tree.leaves(self.background)[0]))
         key = derive_key(self.seed, "background")
         return {n: m.with_marginal(self.background[n], count, key) for n, m in modalities.items()}
+
+    @functools.cached_property
+    def no_gradient(self) -> str | None:
+        """Why the model has no gradient, or None if it has one."""
+        first = jax.tree.map(lambda x: jnp.asarray(x)[0], self.background)
+        return not_differentiable(lambda x: {"": self.model(x)}, first, "the model")
 
     def integers(self) -> list[str]:
         """The modalities that hold only integers, on which no gradient is defined."""
@@ -215,6 +223,12 @@ def _one(name: str, setting: Setting, explicit: bool) -> tuple[str, Explainer]:
     for part in (first, second) if plus else (first,):
         if part not in table:
             raise UnknownNameError("explainer", part, names())
+    if first in GRADIENT and setting.no_gradient:
+        raise InputError(
+            "explainers",
+            f"names {first!r}, which needs gradients: {setting.no_gradient}",
+            "use occlusion or another method of removal",
+        )
     integers = setting.integers() if first in GRADIENT else []
     if not integers:
         return first, table[first](modalities, setting)

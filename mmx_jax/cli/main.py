@@ -61,8 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MmxError as error:
         print("mmx: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(f"mmx: {error.strerror or error}{where}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("mmx: interrupted, nothing was written", file=sys.stderr)
+        print("mmx: interrupted, no result was written", file=sys.stderr)
         return 130
     return 0
 

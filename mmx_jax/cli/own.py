@@ -50,7 +50,7 @@ def load_model(spec: str, link: str | None = None) -> tuple[Model, dict[str, Mod
     check_modalities(modalities)
     if TARGET in modalities:
         raise InputError("modalities", f"has the name {TARGET!r}", "the data file uses it")
-    return as_model(model, link or "identity"), modalities
+    return as_model(model, link), modalities
 
 
 def _member(path: Path, attribute: str) -> Any:

@@ -199,7 +199,12 @@ def _judge(name: str, explainer: Explainer, splits: Splits, plan: Plan) -> Uncal
     stability = None
     if name in plan.carriers and plan.stability:
         few = explainer.evaluations <= JACOBIAN_CALLS
-        stability = StabilityPlan(examples=plan.stability, point=plan.jacobians and few)
+        why = f"its Jacobian takes more than {JACOBIAN_CALLS} model calls"
+        stability = StabilityPlan(
+            examples=plan.stability,
+            point=plan.jacobians and few,
+            no_point=why if plan.jacobians else "a quick audit computes no Jacobians",
+        )
     truth = subject.truth or {}
     measured, intact = measure(
         gates,

@@ -35,7 +35,9 @@ def redundant(effects: ModelEffects, spread: float, constants: Constants) -> dic
     """Per modality ``[examples]``: others stand in for it.
 
     None of its sets is active while the others are whole, yet it interacts with one of them
-    (I large, df small): what it says is said elsewhere, and only the joint test can see it.
+    (I large, df small), and without both the output is another (where it is not, the other is
+    suppressed rather than repeated): what it says is said elsewhere, and only the joint test can
+    see it.
     """
     out = {}
     for m in effects.effect:
@@ -43,7 +45,9 @@ def redundant(effects: ModelEffects, spread: float, constants: Constants) -> dic
         shared = np.zeros(quiet.shape, bool)
         for n in effects.effect:
             if n != m:
-                shared |= np.asarray(effects.interaction[pair(n, m)]) > constants.active * spread
+                name = pair(n, m)
+                both = np.minimum(effects.interaction[name], effects.together[name])
+                shared |= np.asarray(both) > constants.active * spread
         out[m] = quiet & shared
     return out
 

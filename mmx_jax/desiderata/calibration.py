@@ -48,7 +48,9 @@ def calibrate(effects: ModelEffects, changes: Changes) -> Calibration:
     total, below = sum(effect.values()), sum(change.values())
     scale = total / below if below > 0 else float("nan")
     reason = None
-    if below == 0:
+    if total == 0 < below:
+        scale, reason = float("nan"), "explanations change where the model's output never does"
+    elif below == 0:
         what = "nor does the model" if total == 0 else "though the model's output does"
         reason = f"no modality's explanation changes in sum when it is removed, {what}"
     elif not np.isfinite(scale):

@@ -43,7 +43,8 @@ class ModelEffects:
       value: ``v(x) = outputs[target]``.
       effect: per modality, ``df_m = |v(x) - v(x_-m)|`` (eq. 2).
       interaction: per pair "n<-m", ``I_nm = |v(x) - v(x_-n) - v(x_-m) + v(x_-nm)|``.
-      unit_interaction: per pair, the same with each unit u of n for n, ``[units_n]``.
+      together: per pair, ``|v(x) - v(x_-nm)|``.
+      unit_interaction: per pair, ``I_nm`` with each unit u of n in place of n, ``[units_n]``.
       set_interaction: per pair, the largest of the same over all sets of units of n.
       largest: per modality and ``"joint"``, ``[units + 1]``: the largest effect of removing any
         set of at most k units; its last entry decides whether a modality is inactive.
@@ -55,6 +56,7 @@ class ModelEffects:
     value: Float[Array, ""]
     effect: dict[str, Array]
     interaction: dict[str, Array]
+    together: dict[str, Array]
     unit_interaction: dict[str, Array]
     set_interaction: dict[str, Array]
     largest: dict[str, Array]
@@ -176,6 +178,7 @@ def model_effects(
         value=intact,
         effect={name: jnp.abs(intact - v[gone[name]]) for name in names},
         interaction=interaction,
+        together={name: jnp.abs(intact - v[both[name]]) for name in both},
         unit_interaction=unit_interaction,
         set_interaction=set_interaction,
         largest={g: found[g].largest for g in sorted(found)},

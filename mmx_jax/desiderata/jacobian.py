@@ -105,8 +105,14 @@ def _largest_singular(block: Float[Array, "rows columns"]) -> Float[Array, ""]:
     return size * jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(unit @ unit.T)[-1], 0))
 
 
-def not_differentiable(explain: Explain, inputs: Inputs) -> str | None:
-    """Why an explainer has no Jacobian by tracing it (nothing is computed), or None if it has."""
+def not_differentiable(explain: Explain, inputs: Inputs, what: str = "the explainer") -> str | None:
+    """Why a function has no Jacobian, by tracing it (nothing is computed), or None if it has.
+
+    Args:
+      explain: of inputs, with a dict of arrays as result.
+      inputs: of one example.
+      what: it is called so in the reason.
+    """
     real, rest = partition(inputs)
 
     def back(moved: PyTree) -> PyTree:
@@ -116,5 +122,5 @@ def not_differentiable(explain: Explain, inputs: Inputs) -> str | None:
     try:
         jax.eval_shape(back, real)
     except (TypeError, ValueError, NotImplementedError, MmxError) as error:
-        return f"the explainer can't be differentiated ({str(error).splitlines()[0][:120]})"
+        return f"{what} can't be differentiated ({str(error).splitlines()[0][:120]})"
     return None

@@ -33,12 +33,14 @@ class StabilityPlan:
       probe: rows per input.
       rounds: of hill climbing.
       point: whether Jacobians are computed where the explainer has them.
+      no_point: why not, as the report says it.
     """
 
     examples: int = 16
     probe: Probe = PROBE
     rounds: int = 4
     point: bool = True
+    no_point: str = ""
 
 
 def radii(inputs: Inputs, constants: Constants = DEFAULTS, order: float = 2) -> dict[str, float]:
@@ -94,8 +96,10 @@ def measure_stability(
     )
     rows = explain(perturbed.inputs)
     targets = jnp.asarray(few.targets)
+    one: PyTree = jax.tree.map(lambda x: jnp.asarray(x)[0], few)
+    smooth = not_differentiable(lambda x: {"": model(x)}, one.inputs) is None
     own: ModelStability = map_examples(
-        model_stability,
+        _OfModel(smooth),
         model,
         few.inputs,
         targets,
@@ -109,9 +113,8 @@ def measure_stability(
         search = map_examples(
             _Improve(order), search, few.inputs, proposed, before, explain(proposed)
         )
-    reason, norms = "Jacobians were not asked for", None
+    reason, norms = plan.no_point or "Jacobians were not asked for", None
     if plan.point:
-        one: PyTree = jax.tree.map(lambda x: jnp.asarray(x)[0], few)
         reason = not_differentiable(
             lambda x: explainer(model, x, one.targets, one.keys), one.inputs
         )
@@ -128,6 +131,16 @@ def measure_stability(
     result: Stability = found(*jax.tree.map(jnp.asarray, (quotient, search, norms)))
     norm = {n: jnp.linalg.norm(jnp.asarray(s), axis=1) for n, s in intact.items()}
     return MeasuredStability(result, own, norm, reason, order)
+
+
+@record
+class _OfModel:
+    slopes: bool = static()
+
+    def __call__(
+        self, model: Model, inputs: Inputs, target: Array, perturbed: Perturbations
+    ) -> ModelStability:
+        return model_stability(model, inputs, target, perturbed, slopes=self.slopes)
 
 
 @record

@@ -99,6 +99,10 @@ def scorecard(
     verdict = {name: FAIL if grounds else PASS for name, grounds in why.items()}
     if not applies:
         verdict["stability"] = NOT_APPLICABLE
+    for name, judged in (("granger", _judged(pairs)), ("faithfulness", _tested(faithful))):
+        if not (judged or why[name]):
+            verdict[name] = NOT_APPLICABLE
+            why[name] = ["no modality is clearly active or inactive on any input"]
     tree = {
         "calibration": number(calibration.scale, str(calibration.reason)),
         "calibration_per_modality": {
@@ -125,6 +129,17 @@ def scorecard(
     }
     row, reasons = settle(tree)
     return row | {"reasons": reasons}
+
+
+def _judged(pairs: dict[str, dict[str, Any]]) -> bool:
+    """Whether any demand of the Granger verdict could be measured."""
+    columns = ("violation_rate", "overclaim", "unit_overclaim")
+    return any(isinstance(row[column], float) for row in pairs.values() for column in columns)
+
+
+def _tested(faithful: dict[str, Any]) -> bool:
+    """Whether any test of faithfulness applies to any input."""
+    return any(share > 0 for share in faithful["applicable"].values())
 
 
 def _stability(

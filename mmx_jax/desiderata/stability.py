@@ -139,26 +139,34 @@ def model_stability(
     target: Target,
     perturbed: Perturbations,
     *,
+    slopes: bool = True,
     chunk: int | None = None,
 ) -> ModelStability:
-    """Stability of v over the perturbations of one example, and which moves keep the output."""
+    """Stability of v over the perturbations of one example, and which moves keep the output.
+
+    Without ``slopes`` (a model that can't be differentiated) gradients count as 0, and difference
+    quotients alone are left.
+    """
     names = moving(inputs)
     dual = 2 if perturbed.order == 2 else 1
 
-    def slopes(x: Inputs) -> tuple[Array, Array, dict[str, Array]]:
+    def slope_of(x: Inputs) -> tuple[Array, Array, dict[str, Array]]:
         real, rest = partition(x)
 
         def value(moved: PyTree) -> tuple[Array, Array]:
             outputs = model(combine(moved, rest))
             return outputs[target], jnp.argmax(outputs)
 
+        if not slopes:
+            v, top = value(real)
+            return v, top, {m: jnp.zeros(()) for m in names}
         (v, top), grad = jax.value_and_grad(value, has_aux=True)(real)
         return v, top, {m: safe_norm(grad[m], dual) for m in names}
 
     rows = jax.tree.map(
         lambda x, xs: jnp.concatenate([jnp.asarray(x)[None], xs]), inputs, perturbed.inputs
     )
-    v, top, slope = map_stacked(slopes, rows, chunk=chunk)
+    v, top, slope = map_stacked(slope_of, rows, chunk=chunk)
     at_point = {m: slope[m][0] for m in names}
     searched, path, kept = dict(at_point), {}, {}
     for kind, m, first, last in perturbed.layout:

@@ -151,6 +151,19 @@ def test_tasks_and_half_a_model(refused):
     assert "saliency+occlusion" in refused("--explainers", "saliency", model=None)
 
 
+def test_gradient_methods_of_a_model_without_gradients(refused, place):
+    (place / "loop.py").write_text(
+        "import jax\nfrom own import build as b\n"
+        "def build():\n"
+        "    model, modalities = b()\n"
+        "    def until(inputs):\n"
+        "        return jax.lax.while_loop(lambda v: v[0] < 0, lambda v: v + 1, model(inputs))\n"
+        "    return until, modalities\n"
+    )
+    said = refused("--explainers", "occlusion,saliency+occlusion", model="loop.py")
+    assert "the model can't be differentiated" in said
+
+
 def test_soft_gates_on_ids_and_reserved_names():
     import jax.numpy as jnp
 

@@ -150,3 +150,15 @@ def test_split_models_give_the_same_effects():
     chex.assert_trees_all_close(
         effects_of(GATES, whole, ones(), 0), effects_of(GATES, split, ones(), 0), atol=1e-6
     )
+
+
+def test_a_suppressed_modality_is_not_called_redundant():
+    """``1 - a (1 - b)`` at (1, 1): without b it falls to 0, without a as well it is 1 again."""
+    modalities = {m: Modality(np.zeros(1, int)) for m in "ab"}
+    gates = FeatureGates(modalities)
+    model = as_model(lambda x: jnp.stack([1 - x["a"][0] * (1 - x["b"][0]), jnp.zeros(())]))
+    one = model_effects(gates, model, {"a": jnp.ones(1), "b": jnp.ones(1)}, jnp.int32(0))
+    assert float(one.interaction["a<-b"]) == 1.0
+    assert float(one.together["a<-b"]) == 0.0
+    many = jax.tree.map(lambda x: np.asarray(x)[None], one)
+    assert not redundant(many, 1.0, DEFAULTS)["a"][0]

@@ -207,3 +207,11 @@ def test_marginal_draws_must_agree(key):
     b = Modality.columns(2).with_marginal(batch, 4, key)
     with pytest.raises(InputError, match="one number for all"):
         check_inputs({"a": a, "b": b}, {"a": jnp.zeros(2), "b": jnp.zeros(2)})
+
+
+@pytest.mark.parametrize("ids", [[0, 5], [-1, 2]])
+def test_ids_outside_of_the_vocabulary_are_refused(ids):
+    modalities = {"note": Modality.token_ids(2, 5)}
+    with pytest.raises(InputError, match="use 0 to 4, the vocabulary"):
+        check_inputs(modalities, {"note": np.array(ids)})
+    check_inputs(modalities, {"note": np.array([0, 4])})

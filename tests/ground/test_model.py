@@ -138,3 +138,10 @@ def test_targets():
         check_target(np.array([0.5]), 3)
     with pytest.raises(InputError, match="module or a function"):
         as_model(3)
+
+
+def test_a_model_keeps_its_link_unless_told_otherwise():
+    model = as_model(lambda inputs: inputs["x"], link="softmax")
+    assert link_of(as_model(model)) == "softmax"
+    assert link_of(as_model(model, "identity")) == "identity"
+    assert link_of(as_model(lambda inputs: inputs["x"])) == "identity"

@@ -1,5 +1,6 @@
 """The repository: what a wheel carries, what the README shows, what the experiments write."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -7,6 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from experiments.common import Run, main
+from mmx_jax.runs import read_json
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,32 +55,32 @@ def test_claims_hold_only_if_every_seed_does():
     assert undefined["value"] is None
 
 
-def test_an_experiment_writes_claims_and_figures(tmp_path, monkeypatch):
-    """The whole way of an experiment, with one seed and one small task."""
-    from experiments import sufficiency_validation as experiment
-    from experiments.common import Run, main
-    from mmx_jax.runs import read_json
-
-    monkeypatch.setattr(experiment, "TASKS", ("mixed", "xor", "digits"))
-    monkeypatch.setattr(experiment, "EXPLAINERS", ["occlusion"])
-    rows = [
-        {"task": t, "explainer": e, "seed": 1, "intact": 1.0, "kept": 0.99, "removed": 0.5}
-        for t in experiment.TASKS
-        for e in ("shapley", "control-random", "occlusion")
-    ]
-    monkeypatch.setattr(
-        experiment,
-        "_rows",
-        lambda task, seed, quick: [r | {"seed": seed} for r in rows if r["task"] == task],
-    )
+@pytest.mark.parametrize(
+    ("name", "task", "figure"),
+    [
+        ("sufficiency_validation", "xor", "accuracy.png"),
+        ("semantic_stability", "unique", "shifts.png"),
+        ("baseline_ablation", "xor", "ablation.png"),
+    ],
+)
+def test_an_experiment_measures_and_writes_claims_and_figures(
+    name, task, figure, tmp_path, monkeypatch
+):
+    """The whole way of each of the paper's experiments, on one small world and two seeds."""
+    experiment = importlib.import_module(f"experiments.{name}")
+    explainers = ["within-shapley", "control-blind"]
+    if name != "baseline_ablation":
+        explainers = ["saliency", "shapley", "control-random"]
+    monkeypatch.setattr(experiment, "QUICK", (task,))
+    monkeypatch.setattr(experiment, "EXPLAINERS", explainers)
+    monkeypatch.setattr(Run, "seeds", lambda self, count: [1, 2])
     monkeypatch.setattr(sys, "argv", ["x", "--quick", "--out", str(tmp_path / "run")])
-    main("sufficiency_validation", experiment.__doc__, experiment.experiment, Run)
+    main(name, experiment.__doc__, experiment.experiment, Run)
     results = read_json(tmp_path / "run" / "results.json")
-    verdicts = {c["claim"]: c["passed"] for c in results["claims"]}
-    assert len(verdicts) == 7
-    assert verdicts["mixed: accuracy lost by keeping Shapley's quarter, at most"]
-    assert not verdicts["digits: accuracy Shapley's quarter keeps beyond random units, at least"]
-    assert (tmp_path / "run" / "accuracy.png").stat().st_size > 1000
+    assert results["claims"]
+    assert all(set(c["seeds"]) == {"1", "2"} for c in results["claims"])
+    assert all(c["passed"] for c in results["claims"]), results["claims"]
+    assert (tmp_path / "run" / figure).stat().st_size > 1000
 
 
 def test_an_experiment_refuses_what_it_would_overwrite(tmp_path, monkeypatch, capsys):
