@@ -12,6 +12,7 @@ certified constants; so are the best points found by the ascents.
 """
 
 import dataclasses
+import sys
 from typing import Any
 
 import jax
@@ -98,13 +99,13 @@ def check_structure(seed: int, nets: int, points: int) -> dict[str, Any]:
         )
         many = jax.jit(jax.vmap(jax.vmap(steepest, (None, None, None, 0))))
         norms = jax.device_get(many(weights, x, radius.astype(np.float64), u))
-    over = worst = 0
+    over = broken = 0
     ratios = []
     for pair, values in norms.items():
         top = np.asarray(certified[pair], np.float64)[:, None]
         # NaN at a point is no value of the function; an infinite one must be bounded by infinity
         over += int(np.sum(values > top * (1 + SLACK)))
-        worst += int(np.sum(np.asarray(status[pair]) == 2))
+        broken += int(np.sum(np.asarray(status[pair]) == 2))
         over += int(np.sum(np.asarray(searched[pair], np.float64) > top[:, 0]))
         ratios += (top[:, 0] / np.maximum(values.max(1), 1e-30)).tolist()
     return {
@@ -114,7 +115,7 @@ def check_structure(seed: int, nets: int, points: int) -> dict[str, Any]:
         "method": method,
         "norm": str(norm),
         "points": nets * points,
-        "violations": over + worst,
+        "violations": over + broken,
         "median_ratio": float(min(np.median(ratios), 1e30)),
     }
 
@@ -129,7 +130,10 @@ def experiment(run: Options) -> Outcome:
     """Counts violations over all structures."""
     structures, nets, points = (3, 8, 200) if run.quick else (run.structures, run.nets, run.points)
     first = int(jax.random.randint(derive_key(run.seed, "structures"), (), 0, 10_000))
-    found = [check_structure(first + i, nets, points) for i in range(structures)]
+    found = []
+    for i in range(structures):
+        found.append(check_structure(first + i, nets, points))
+        print(found[-1], file=sys.stderr, flush=True)
     violations = {run.seed: sum(f["violations"] for f in found)}
     total = sum(f["points"] for f in found)
     used = sorted({n for f in found for n in f["operations"]})

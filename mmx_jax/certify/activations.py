@@ -114,7 +114,7 @@ act_p.def_abstract_eval(lambda x, **_: x.update(weak_type=False))
 
 def _lowered(x: Any, **params: Any) -> Any:
     # lowering runs outside the scope that traced the program: keep its precision
-    with jax.enable_x64(x.dtype == jnp.float64 or jax.config.jax_enable_x64):
+    with jax.enable_x64(x.dtype == jnp.float64 or jax.config.read("jax_enable_x64")):
         return _value(x, **params)
 
 

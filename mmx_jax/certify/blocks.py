@@ -103,15 +103,15 @@ def certified_spectral(
     for k, span in enumerate(spans):
         places[k, : span.stop - span.start] = np.arange(span.start, span.stop)
 
-    def bound(c: Array, lin: Array, entry: Array, loose: Array, factor: Array) -> Array:
+    def bound(parts_of: list[Array], factor: Array) -> Array:
         # [q, ..., p] -> [..., p, q]
-        c, lin, entry, loose = (jnp.moveaxis(r, 0, -1) for r in (c, lin, entry, loose))
+        c, lin, entry, loose = (jnp.moveaxis(r, 0, -1) for r in parts_of)
         whole = up(spectral(c, 6) + ball_spectral(lin, region.ball.blocks()) + perron(loose), 4)
         best = jnp.minimum(perron(entry), jnp.where(jnp.isnan(whole), jnp.inf, whole))
         return up(best * factor, 2)
 
     padded = [jnp.concatenate([r, jnp.zeros_like(r[:1])])[places] for r in results]
-    return jax.vmap(bound)(*padded, jnp.stack(factors))
+    return jax.vmap(bound)(padded, jnp.stack(factors))
 
 
 def certified_rows(

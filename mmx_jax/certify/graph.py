@@ -110,7 +110,7 @@ def _bind(eqn: Any, operands: list[Any]) -> list[Any]:
         return [jax.lax.top_k(moved, 1)[1][..., 0].astype(params["index_dtype"])]
     if name in ("scatter", "scatter-add"):  # holds a program for the precision it was traced at
         kept = ("indices_are_sorted", "unique_indices", "mode")
-        fn = jax.lax.scatter if name == "scatter" else jax.lax.scatter_add
+        fn: Any = jax.lax.scatter if name == "scatter" else jax.lax.scatter_add
         settings = {k: params[k] for k in kept}
         return [fn(*operands, params["dimension_numbers"], **settings)]
     out = eqn.primitive.bind(*operands, **params)

@@ -75,6 +75,7 @@ def _step(scope: Scope, eqn: Any, operands: list[Any]) -> list[Any]:
     name = eqn.primitive.name
     if name == "scan":
         return scan_rule(scope, eqn.params, _step, operands)
+    out: Any = None
     if name in RULES:
         out = RULES[name](scope, eqn.params, *operands)
     elif name in _STRUCTURAL:

@@ -84,7 +84,7 @@ def scan_rule(scope: Scope, params: Any, step: Any, operands: list[Any]) -> list
     last, ys = jax.lax.scan(
         body_step, start, scanned, length=params["length"], reverse=params["reverse"]
     )
-    stacked = [
+    stacked: list[Any] = [
         Form(jnp.moveaxis(y.rows, 0, 1), jnp.moveaxis(y.err, 0, 1), y.degree, y.dim, y.noise)
         if isinstance(y, Form)
         else y

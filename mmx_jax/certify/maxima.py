@@ -14,13 +14,17 @@ __all__ = ["highest", "maximum", "windows"]
 
 def maximum(x: Any, y: Any) -> Any:
     """``y + relu(x - y)``, with the variable first where the other is the constant 0."""
-    if isinstance(x, float | np.generic | np.ndarray) and not np.ndim(x):
+    if _known(x) and not np.ndim(x):
         x, y = y, x
-    if isinstance(y, float | np.generic | np.ndarray) and y == -np.inf:
+    if _known(y) and np.all(y == -np.inf):
         return x
-    if isinstance(y, float | np.generic | np.ndarray) and y == 0:
+    if _known(y) and np.all(y == 0):
         return act(x, "leaky_relu")
     return y + act(x - y, "leaky_relu")
+
+
+def _known(x: Any) -> bool:
+    return isinstance(x, float | np.generic | np.ndarray)
 
 
 def highest(x: Any, axes: Any) -> Any:

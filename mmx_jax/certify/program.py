@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
+from jax.extend.core import Literal, jaxpr_as_fun
 from jaxtyping import Array
 
 from mmx_jax.certify.graph import flatten, trace
@@ -108,7 +108,7 @@ class Program:
         self.chooses = chooses(self.primal.jaxpr)
         if not differentiated:
             return
-        run = jax.extend.core.jaxpr_as_fun(self.primal)
+        run = jaxpr_as_fun(self.primal)
 
         def push(x: Array, t: Array) -> Array:
             return jax.jvp(lambda v: run(v)[0], (x,), (t,))[1]

@@ -71,7 +71,7 @@ def _spread(form: Form, scope: Scope) -> tuple[Array, Array, Array, Array]:
 def parts(form: Form, scope: Scope) -> tuple[Array, Array, Array, Array]:
     """Center, lin ``[dim, *s]``, a bound of the absolute value, and one of all but these two."""
     _, rest, low, high = spread(form, scope)
-    lin = form.lin if form.degree else jnp.zeros((scope.ball.dim, *form.shape))
+    lin = jnp.zeros((scope.ball.dim, *form.shape)) if form.lin is None else form.lin
     slack = gamma(4) * (form.err[1] + TINY)
     return form.center, lin, jnp.maximum(jnp.abs(low), jnp.abs(high)), rest + slack
 

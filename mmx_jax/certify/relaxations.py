@@ -98,30 +98,31 @@ def polynomial(
     slope = curve = jnp.zeros_like(shift)
     if name == "leaky_relu" and order == 0 and degree >= 1:
         return _chord(a, center, low, high, shift, best)
-    if degree >= 1 and smooth >= 0:
-        derivatives = [widened(name, order + i, a, center) for i in range(4)]
-        left, right = jnp.minimum(low, center), jnp.maximum(high, center)
-        r = jnp.maximum(right - center, center - left) * (1 + gamma(1))
-        value, error = derivatives[0]
-        t1, w1 = _around(name, order + 1, a, left, right, r, derivatives[1:])
+    if degree < 1 or smooth < 0:
+        return Model(shift, slope, curve, best * (1 + gamma(4)) + gamma(1) * TINY)
+    derivatives = [widened(name, order + i, a, center) for i in range(4)]
+    left, right = jnp.minimum(low, center), jnp.maximum(high, center)
+    r = jnp.maximum(right - center, center - left) * (1 + gamma(1))
+    value, error = derivatives[0]
+    t1, w1 = _around(name, order + 1, a, left, right, r, derivatives[1:])
 
-        def choose(take: Array, new: tuple, old: tuple) -> tuple:
-            return tuple(jnp.where(take, n, o) for n, o in zip(new, old, strict=True))
+    def choose(take: Array, new: tuple, old: tuple) -> tuple:
+        return tuple(jnp.where(take, n, o) for n, o in zip(new, old, strict=True))
 
-        def usable(remainder: Array, constant: Array, *rest_of: Array) -> Array:
-            good = (remainder < best) & jnp.isfinite(constant)
-            for part in rest_of:
-                good &= jnp.isfinite(part)
-            return good
+    def usable(remainder: Array, constant: Array, *rest_of: Array) -> Array:
+        good = (remainder < best) & jnp.isfinite(constant)
+        for part in rest_of:
+            good &= jnp.isfinite(part)
+        return good
 
-        remainder = error + w1 * r + gamma(4) * (jnp.abs(value) + jnp.abs(t1) * r)
-        shift, slope, curve, best = choose(
-            usable(remainder, value),
-            (value, t1, curve, remainder),
-            (shift, slope, curve, best),
-        )
-    if degree >= 1 and smooth >= 1:
-        first, error1 = derivatives[1]
+    remainder = error + w1 * r + gamma(4) * (jnp.abs(value) + jnp.abs(t1) * r)
+    shift, slope, curve, best = choose(
+        usable(remainder, value),
+        (value, t1, curve, remainder),
+        (shift, slope, curve, best),
+    )
+    first, error1 = derivatives[1]
+    if smooth >= 1:
         t2, w2 = _around(name, order + 2, a, left, right, r, derivatives[2:])
         square = 0.5 * r * r
         t2, w2 = 0.5 * t2, 0.5 * w2

@@ -35,7 +35,7 @@ def logsumexp(z: Array, axes: tuple[int, ...]) -> Array:
 
 
 def _value(z: Any, *, axes: tuple[int, ...]) -> Any:
-    with jax.enable_x64(z.dtype == jnp.float64 or jax.config.jax_enable_x64):
+    with jax.enable_x64(z.dtype == jnp.float64 or jax.config.read("jax_enable_x64")):
         top = jnp.max(z, axes, keepdims=True)
         top = jnp.where(jnp.isfinite(top), top, jnp.zeros_like(top))
         return top + jnp.log(jnp.sum(jnp.exp(z - top), axes, keepdims=True))
@@ -52,7 +52,7 @@ def _push(primals: Any, tangents: Any, *, axes: tuple[int, ...]) -> Any:
     (z,), (t,) = primals, tangents
     out = logsumexp_p.bind(z, axes=axes)
     if isinstance(t, ad.Zero):
-        return out, ad.Zero.from_primal_value(out)
+        return out, ad.Zero.from_primal_value(out)  # pyright: ignore[reportAttributeAccessIssue]
     weights = act(z - out, "exp")
     return out, jnp.sum(weights * t, axes, keepdims=True)
 

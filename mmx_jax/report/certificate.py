@@ -23,7 +23,10 @@ def cell_text(cell: dict[str, Any]) -> tuple[str, str, str, str]:
         ratio = "vacuous"
     else:
         ratio = svg.number(cell["ratio"], 3)
-    return *(svg.number(cell[kind], 3) for kind in ("point", "searched", "certified")), ratio
+    point, searched, certified = (
+        svg.number(cell[kind], 3) for kind in ("point", "searched", "certified")
+    )
+    return point, searched, certified, ratio
 
 
 def render_certificates(results: dict[str, Any], command: str) -> str:

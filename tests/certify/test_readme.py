@@ -24,7 +24,9 @@ def test_a_plain_model_of_ones_own():
     inputs = {"sound": jnp.ones(3), "table": jnp.zeros(4)}
     explain = mmx_jax.explainers.Saliency(modalities)
     radius = {"sound": 0.05, "table": 0.02}
-    bounds = certify.explanation_bounds(model, explain, inputs, 0, None, radius).check()
+    bounds = certify.explanation_bounds(
+        model, explain, inputs, 0, None, radius, method="affine", restarts=2, steps=8
+    ).check()
 
     assert len(bounds.certified) == 4
     for pair, certified in bounds.certified.items():
@@ -46,9 +48,9 @@ def test_a_flax_model_of_ones_own():
     model = mmx_jax.as_model(Net(nnx.Rngs(0)))
     inputs = {"sound": jnp.array([1.0, -2.0, 0.5, 0.1]), "table": jnp.arange(1.0, 5.0)}
     fn = lambda x: {"logits": certify.lift(model, inputs)(x)}  # noqa: E731
-    bounds = certify.lipschitz_bounds(fn, inputs, 0.01, restarts=2, steps=8).check()
+    bounds = certify.lipschitz_bounds(fn, inputs, 0.01, method="full", restarts=0).check()
     assert bounds.lifted
-    assert all(bounds.certified[p] <= 1.1 * bounds.searched[p] for p in bounds.point)
+    assert all(bounds.certified[p] <= 1.3 * bounds.point[p] for p in bounds.point)
 
 
 def test_a_primitive_of_ones_own():
@@ -76,8 +78,8 @@ def test_a_primitive_of_ones_own():
 
     certify.add_rule("swap_halves", swapped)
 
-    bounds = certify.lipschitz_bounds(fn, x, 0.05, restarts=2, steps=8).check()
+    bounds = certify.lipschitz_bounds(fn, x, 0.05, method="affine", restarts=0).check()
     jacobian = jax.jacobian(lambda a: fn({"a": a})["y"])(x["a"])
 
     np.testing.assert_allclose(bounds.point["y", "a"], np.linalg.norm(jacobian, 2), rtol=1e-5)
-    assert bounds.point["y", "a"] <= bounds.certified["y", "a"] <= 1.1 * bounds.searched["y", "a"]
+    assert bounds.point["y", "a"] <= bounds.certified["y", "a"] <= 1.2 * bounds.point["y", "a"]
