@@ -206,6 +206,13 @@ def _reason(name: str, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> st
             "its own set is larger than the truth's and holds it (see own set)",
         ),
         (
+            metric.claims
+            and metric.sees == "ranks"
+            and mean("tpr", otherwise=0.0) >= mean("tpr", 1) - SLACK
+            and mean("fdr") <= mean("fdr", 1) + SLACK,
+            "names the units that the truth names, and the metric sees no more of the scores",
+        ),
+        (
             name == "joint necessity" and mean("tpr", otherwise=1.0) < mean("tpr", 1) - SLACK,
             "removing a part of what works together removes all of its effect (see tpr)",
         ),
