@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from mmx_jax.certify.affine import Scope
 from mmx_jax.certify.composition import add
-from mmx_jax.certify.graph import evaluate
+from mmx_jax.certify.evaluation import evaluate
 from mmx_jax.certify.interpret import interpret
 from mmx_jax.certify.lipschitz import search_starts
 from mmx_jax.certify.norms import ball_spectral

@@ -2,7 +2,7 @@
 
 What is analysed is the function that the program computes, so ``stop_gradient`` and hand-written
 derivative rules are looked through (:func:`flatten`); anything that does not depend on the inputs
-is a constant, computed once at the caller's precision.
+is a constant; arithmetic on constants is done in float64 too (:mod:`~mmx_jax.certify.evaluation`).
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from jax.extend import core
 from mmx_jax.certify.whiles import as_scan, branches_as_choice, rounds
 from mmx_jax.errors import InputError
 
-__all__ = ["evaluate", "flatten", "run", "scan_counts", "source_of", "trace"]
+__all__ = ["bind", "flatten", "run", "scan_counts", "source_of", "trace"]
 
 CALLS = (
     "checkpoint",
@@ -210,74 +210,9 @@ def _tidy(closed: Any) -> Any:
     return tidy if closed.jaxpr is closed else core.ClosedJaxpr(tidy, closed.consts)
 
 
-class Real:
-    """A float64 value that depends on the inputs."""
-
-    def __init__(self, value: Any):
-        self.value = value
-
-
-def wide(value: Any) -> Any:
-    """A real array or number in float64; anything else unchanged."""
-    return (
-        jnp.asarray(value, jnp.float64)
-        if jnp.issubdtype(jnp.result_type(value), jnp.floating)
-        else value
-    )
-
-
-def _step(eqn: Any, operands: list[Any]) -> list[Any]:
-    if not any(isinstance(o, Real) for o in operands):
-        return bind(eqn, operands)
-    name = eqn.primitive.name
-    if name == "convert_element_type" and jnp.issubdtype(eqn.params["new_dtype"], jnp.floating):
-        return list(operands)
-    if name == "scan":
-        return _scan(eqn.params, operands)
-    values = [o.value if isinstance(o, Real) else wide(o) for o in operands]
-    if "preferred_element_type" in eqn.params:
-        eqn = eqn.replace(params=eqn.params | {"preferred_element_type": None})
-    return [Real(v) if _real(v) else v for v in bind(eqn, values)]
-
-
-def _real(value: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(value), jnp.floating)
-
-
 def scan_counts(params: Any) -> tuple[int, int]:
     """How many of a scan's operands are constants of its body, and how many are its carry."""
     if "num_consts" in params:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()  # from JAX 0.12 on
     return len(consts), len(carry)
-
-
-def _scan(params: Any, operands: list[Any]) -> list[Any]:
-    """A scan in float64; a carry is real as soon as it meets a real value in the body."""
-    body = flatten(params["jaxpr"])
-    nc, ni = scan_counts(params)
-    consts, carry, xs = operands[:nc], operands[nc : nc + ni], operands[nc + ni :]
-    # every float is taken as dependent: simpler than finding out, and values are the same
-    flags = [_real(o.value if isinstance(o, Real) else o) for o in (*carry, *xs)]
-    plain = [o.value if isinstance(o, Real) else wide(o) for o in (*carry, *xs)]
-
-    def step(state: Any, x: Any) -> Any:
-        mixed = [Real(v) if f else v for v, f in zip((*state, *x), flags, strict=True)]
-        outs = run(body.jaxpr, body.consts, [*consts, *mixed], _step)
-        outs = [o.value if isinstance(o, Real) else wide(o) for o in outs]
-        return tuple(outs[:ni]), tuple(outs[ni:])
-
-    state, ys = jax.lax.scan(
-        step, tuple(plain[:ni]), tuple(plain[ni:]), params["length"], params["reverse"]
-    )
-    return [Real(v) if _real(v) else v for v in (*state, *ys)]
-
-
-def evaluate(closed: Any, args: Any) -> list[Any]:
-    """The program's results with everything that depends on the inputs computed in float64.
-
-    Casts between real types are identities; constants keep the values of the caller's precision.
-    """
-    real = [Real(wide(a)) if _real(a) else a for a in args]
-    outs = run(closed.jaxpr, closed.consts, real, _step)
-    return [o.value if isinstance(o, Real) else wide(o) for o in outs]

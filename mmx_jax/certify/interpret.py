@@ -10,6 +10,7 @@ from jax.extend import core
 from mmx_jax.certify.affine import Form, Scope, align, linear_map
 from mmx_jax.certify.composition import as_form
 from mmx_jax.certify.decisions import DECISIONS
+from mmx_jax.certify.evaluation import still
 from mmx_jax.certify.graph import bind, run, source_of
 from mmx_jax.certify.loops import scan_rule
 from mmx_jax.certify.rounding import TINY, gamma, up
@@ -71,7 +72,7 @@ def chooses(jaxpr: Any, moving: Any = None) -> bool:
 
 def _step(scope: Scope, eqn: Any, operands: list[Any]) -> list[Any]:
     if not any(isinstance(o, Form) for o in operands):
-        return bind(eqn, operands)
+        return still(eqn, operands)
     name = eqn.primitive.name
     if name == "scan":
         return scan_rule(scope, eqn.params, _step, operands)

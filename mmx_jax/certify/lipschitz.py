@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from mmx_jax.certify.affine import Scope
 from mmx_jax.certify.blocks import Blocks, certified_rows, certified_spectral
-from mmx_jax.certify.graph import evaluate
+from mmx_jax.certify.evaluation import evaluate
 from mmx_jax.certify.interpret import interpret
 from mmx_jax.certify.lift import lift
 from mmx_jax.certify.program import Plan, Program, program_sizes

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmx_jax.certify.affine import Scope
-from mmx_jax.certify.graph import evaluate, flatten, trace
+from mmx_jax.certify.evaluation import evaluate
+from mmx_jax.certify.graph import flatten, trace
 from mmx_jax.certify.interpret import interpret
 from mmx_jax.certify.lift import rewrite
 from mmx_jax.certify.ranges import spread

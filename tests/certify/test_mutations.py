@@ -8,7 +8,8 @@ import pytest
 from mmx_jax.certify import act
 from mmx_jax.certify.affine import Form, Scope
 from mmx_jax.certify.decisions import DECISIONS
-from mmx_jax.certify.graph import evaluate, flatten, trace
+from mmx_jax.certify.evaluation import evaluate
+from mmx_jax.certify.graph import flatten, trace
 from mmx_jax.certify.interpret import _STRUCTURAL, interpret
 from mmx_jax.certify.ranges import spread
 from mmx_jax.certify.region import Region
