@@ -37,12 +37,24 @@ def test_the_wheel_carries_the_data_files(tmp_path):
 
 def test_the_library_example_of_the_readme_runs():
     text = (ROOT / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(import jax.*?)```", text, re.S)
+    (example,) = re.findall(r"```python\n(import jax[^`]*?as mmx\n.*?)```", text, re.S)
     scope: dict = {}
     exec(example, scope)
     assert {n: s.shape for n, s in scope["scores"].items()} == {"image": (16,), "table": (3,)}
     assert float(scope["effects"]["image"]) == pytest.approx(64.0)
     assert (ROOT / "docs" / "report.png").is_file()
+
+
+def test_the_certificate_of_the_readme_runs():
+    text = (ROOT / "README.md").read_text()
+    (example,) = re.findall(
+        r"```python\n(import jax, jax.numpy as jnp, mmx_jax\n.*?)```", text, re.S
+    )
+    scope: dict = {}
+    exec(example, scope)
+    bounds = scope["bounds"]
+    assert len(bounds.certified) == 4
+    assert all(bounds.point[p] <= bounds.certified[p] for p in bounds.certified)
 
 
 def test_claims_hold_only_if_every_seed_does():
