@@ -103,6 +103,12 @@ class Program:
                 "pass a pure function: no NumPy random numbers, no counters; draw with a fixed key",
             )
         raw = {e.primitive.name for e in flat.jaxpr.eqns}
+        if "pure_callback" in raw:  # JAX can't differentiate it, so it never meets the rules
+            raise InputError(
+                "fn",
+                "calls back into Python by 'pure_callback', which no rule can bound",
+                "write it in JAX",
+            )
         self.lifted = not raw & {*DIRECT, "max", "integer_pow", "erfc"}
         self.primal = rewrite(flat, through=True)
         self.chooses = chooses(self.primal.jaxpr)
