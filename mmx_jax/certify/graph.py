@@ -97,6 +97,8 @@ def _source(eqn: Any) -> Any:
     try:
         from jax._src import source_info_util
 
+        if not source_info_util.summarize(eqn.source_info):
+            return contextlib.nullcontext()
         return source_info_util.user_context(eqn.source_info.traceback)
     except (ImportError, AttributeError):
         return contextlib.nullcontext()
@@ -158,7 +160,11 @@ def flatten(closed: Any, through: bool = True) -> Any:
     """
 
     def flat(*args: Any) -> list[Any]:
-        return run(closed.jaxpr, closed.consts, list(args), lambda e, o: _inline(e, o, through))
+        return run(closed.jaxpr, closed.consts, list(args), inlined)
+
+    def inlined(eqn: Any, operands: list[Any]) -> list[Any]:
+        with _source(eqn):  # what JAX's own functions hold inside takes the line of their call
+            return _inline(eqn, operands, through)
 
     shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in closed.jaxpr.invars]
     return _tidy(jax.make_jaxpr(flat)(*shapes))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from optax import softmax_cross_entropy_with_integer_labels as cross_entropy
 
 from mmx_jax.errors import InputError
 from mmx_jax.model import as_callable
@@ -32,9 +33,8 @@ def train(
 ) -> tuple[Any, History]:
     """Minimises cross-entropy with AdamW, warm-up and cosine decay; the same seed, the same bits.
 
-    ``sample(key, n)`` gives inputs and labels first (a task's sampler, ``Resample`` of arrays);
-    ``held_out`` is one such batch; ``progress(steps done, steps, loss, held-out accuracy)`` is
-    called after each of ``blocks`` scans. Refuses modules with state (batch norm, dropout).
+    ``sample(key, n)`` gives inputs and labels first (a task's sampler), ``held_out`` is such a batch,
+    ``progress(steps done, steps, loss, held-out accuracy)`` follows each scan. Refuses state.
     """
     graphdef, params, rest = nnx.split(module, nnx.Param, ...)
     if min(steps, blocks, batch) < 1:
@@ -42,10 +42,9 @@ def train(
     if jax.tree.leaves(rest):
         raise InputError("module", "has state beside its weights", "write a loop that carries it")
     length = -(-steps // blocks)
-    total = length * blocks
+    settings = (graphdef, batch, learning_rate, total := length * blocks)
     keys = jax.random.split(derive_key(seed, "training"), (blocks, length))
-    state = _start(params, learning_rate, total)
-    settings = (graphdef, batch, learning_rate, total)
+    state = jax.tree.map(jnp.copy, (params, _optimizer(learning_rate, total).init(params)))
     history = []
     for done, chunk in enumerate(keys, 1):
         state, loss, hit = _block(state, chunk, as_callable(sample), tuple(held_out[:2]), settings)
@@ -56,37 +55,25 @@ def train(
     return nnx.merge(graphdef, state[0]), History(np.concatenate(losses), np.array(hits))
 
 
-def _optimizer(learning_rate: float, total: int) -> optax.GradientTransformation:
-    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, total // 20 + 1, total + 1)
-    # one flat vector of weights compiles faster than many arrays
+def _optimizer(rate, total):  # flattened, because one vector compiles faster than many arrays
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, total // 20 + 1, total + 1)
     return optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule)))
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _start(params, learning_rate, total):
-    # copies, because donation would take the caller's weights
-    return jax.tree.map(jnp.copy, (params, _optimizer(learning_rate, total).init(params)))
-
-
-@partial(jax.jit, static_argnums=4, donate_argnums=0)  # compiled once for all seeds
+@partial(jax.jit, static_argnums=4, donate_argnums=0)  # one program for all seeds; takes its copies
 def _block(state, keys, sample, held_out, settings):
-    graphdef, batch, learning_rate, total = settings
-    optimizer = _optimizer(learning_rate, total)
+    graphdef, batch, optimizer = settings[0], settings[1], _optimizer(*settings[2:])
 
     def outputs(params, inputs):
         return jax.vmap(nnx.merge(graphdef, params))(inputs)
 
-    def loss_of(params, inputs, labels):
-        raw = outputs(params, inputs)
-        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(raw, labels))
+    def loss_of(params, x, labels):
+        return cross_entropy(outputs(params, x), labels).mean()
 
     def step(state, key):
-        params, moments = state
-        inputs, labels = sample(key, batch)[:2]
-        loss, slopes = jax.value_and_grad(loss_of)(params, inputs, labels)
-        updates, moments = optimizer.update(slopes, moments, params)
-        return (optax.apply_updates(params, updates), moments), loss
+        loss, slopes = jax.value_and_grad(loss_of)(state[0], *sample(key, batch)[:2])
+        updates, moments = optimizer.update(slopes, state[1], state[0])
+        return (optax.apply_updates(state[0], updates), moments), loss
 
     state, losses = jax.lax.scan(step, state, keys)
-    hits = jnp.argmax(outputs(state[0], held_out[0]), -1) == held_out[1]
-    return state, losses, jnp.mean(hits)
+    return state, losses, jnp.mean(outputs(state[0], held_out[0]).argmax(-1) == held_out[1])
