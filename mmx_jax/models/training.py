@@ -33,7 +33,7 @@ def train(
 ) -> tuple[Any, History]:
     """Minimises cross-entropy with AdamW, warm-up and cosine decay; the same seed, the same bits.
 
-    ``sample(key, n)`` gives inputs and labels first (a task's sampler), ``held_out`` is such a batch,
+    ``sample(key, n)`` gives inputs and labels first (a sampler), ``held_out`` is such a batch,
     ``progress(steps done, steps, loss, held-out accuracy)`` follows each scan. Refuses state.
     """
     graphdef, params, rest = nnx.split(module, nnx.Param, ...)
