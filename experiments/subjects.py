@@ -7,13 +7,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
+from experiments.cell import trained
 from experiments.common import watch
 from mmx_jax import FeatureGates, derive_key, derive_keys, map_examples
 from mmx_jax.cli.explainers import Setting, build
 from mmx_jax.desiderata.measure import Examples
-from mmx_jax.models import FusionTransformer, split, train
 from mmx_jax.tasks import TASKS, Task, draw
 from mmx_jax.threads import stream
 from mmx_jax.typing import Explainer, Inputs, Model
@@ -81,11 +80,7 @@ def prepare(name: str, seed: int, examples: int, steps: int = 1000) -> Prepared:
     task = TASKS[name](seed)
     model: Any = task.model
     if model is None:
-        held_out = draw(task.sample, derive_key(seed, "held out"), 256)
-        net = FusionTransformer(task.modalities, task.outputs, rngs=nnx.Rngs(seed))
-        data = (held_out.inputs, held_out.labels)
-        net, _ = train(net, task.sample_training, data, steps=steps, seed=seed)
-        model = split(net, "softmax")
+        model, _ = trained(task, seed, steps)
     batch = draw(task.sample, derive_key(seed, "experiment"), examples)
     calibration = draw(task.sample, derive_key(seed, "calibration"), 64)
     predicted = np.argmax(map_examples(model, batch.inputs), -1).astype(np.int32)
