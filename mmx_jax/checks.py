@@ -82,7 +82,8 @@ def _check_data(argument: str, modality: Modality, data: PyTree, skip: int) -> N
                 fits = False
             known = name == "reference" and other != ()
             if not fits or (known and shape != tuple(other)):
-                raise InputError(label, f"has shape {shape}", f"its {name} need {tuple(other)}")
+                need = "reference needs" if known else f"{name} need"
+                raise InputError(label, f"has shape {shape}", f"its {need} {tuple(other)}")
         if not (is_inexact(leaf) or jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.dtype == bool):
             raise InputError(label, f"has dtype {leaf.dtype}", "use real numbers or integers")
         whole = not is_inexact(reference)

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
-import tyro
 
 from mmx_jax.cli.bounds import Certificates, certify_column, radius_of
 from mmx_jax.cli.console import Terminal
 from mmx_jax.cli.explainers import CONTROLS, GRADIENT, METHODS, RESCALED, Setting, build
-from mmx_jax.cli.options import Options, mesh_of, not_yet, splitted
+from mmx_jax.cli.options import Options, mesh_of, metavar, not_yet, splitted
 from mmx_jax.cli.pipeline import Plan, audit
 from mmx_jax.cli.subject import Subject, open_subject
 from mmx_jax.cli.summary import print_summary
@@ -45,17 +44,17 @@ class Audit(Options):
     Attributes:
       examples: How many held-out examples are judged. By default 48, with --quick 16, and of your
         own data all that calibration leaves (it takes a third, chosen by the seed).
-      stability: On how many examples stability is measured, the expensive part. By default 8, with
-        --quick 4; 0 for none. Of the default explainers truth, saliency, integrated-gradients,
-        occlusion and within-shapley carry it (with --quick truth and occlusion), of those you name
+      stability: On how many examples stability is measured, the expensive part. By default 8 (4
+        with --quick); 0 for none. Of the default explainers truth, saliency, integrated-gradients,
+        occlusion and within-shapley carry it (truth and occlusion with --quick), of those you name
         all do.
       certify: Also prove a bound within this radius (as for mmx certify) of the first judged
         example, for the explainers that carry stability. Minutes for each.
     """
 
-    examples: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    stability: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    certify: Annotated[str | None, tyro.conf.arg(metavar="R or NAME=R,...")] = None
+    examples: Annotated[int | None, metavar("INT")] = None
+    stability: Annotated[int | None, metavar("INT")] = None
+    certify: Annotated[str | None, metavar("R or NAME=R,...")] = None
 
     def run(self) -> None:
         """Audits, prints the scorecard and writes the result directory."""

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from mmx_jax.cli.console import Terminal
 from mmx_jax.cli.explainers import Setting, build
-from mmx_jax.cli.options import Options, mesh_of, not_yet, splitted
+from mmx_jax.cli.options import Options, mesh_of, metavar, not_yet, splitted
 from mmx_jax.cli.own import first_example
 from mmx_jax.cli.subject import Subject, open_subject
 from mmx_jax.errors import InputError
@@ -40,7 +40,7 @@ class Explain(Options):
     """
 
     example: int = 0
-    target: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    target: Annotated[int | None, metavar("INT")] = None
     format: Annotated[Literal["png", "svg"], tyro.conf.arg(metavar="png|svg")] = "png"
 
     def run(self) -> None:

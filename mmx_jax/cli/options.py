@@ -15,7 +15,12 @@ from mmx_jax.errors import InputError
 from mmx_jax.mapping import example_mesh
 from mmx_jax.typing import Inputs, Outputs
 
-__all__ = ["Options", "mesh_of", "not_yet", "splitted"]
+__all__ = ["Options", "mesh_of", "metavar", "not_yet", "splitted"]
+
+
+def metavar(name: str) -> Any:
+    """How the help shows an option whose default is said in words."""
+    return tyro.conf.arg(metavar=name, help_behavior_hint="")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +39,9 @@ class Options:
         smoothgrad, integrated-gradients, expected-gradients, mask (write NAME+occlusion where a
         modality holds integers). Removal by occlusion, permutation, rise, lime, shapley,
         within-shapley, kernelshap, owen, modality-shapley. Any of them as rescaled-NAME. Known
-        contributions by truth. Negative controls by control-NAME with constant,
-        random, uniform, edges and so on.
+        contributions by truth. Negative controls by control-NAME: constant, random, edges,
+        edges-rescaled, blind, others-at-reference, wrong-model, uniform, smeared,
+        reference-detector, normalised.
       seed: Of data, training, explanations and everything else that is drawn.
       out: A directory that is absent or empty; by default a new one beside you.
       link: On which scale outputs are explained, identity, softmax or log-odds. By default the
@@ -48,15 +54,15 @@ class Options:
     """
 
     task: str = "digits"
-    model: Annotated[str | None, tyro.conf.arg(metavar="FILE.py:BUILD")] = None
-    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
-    explainers: Annotated[str | None, tyro.conf.arg(metavar="A,B,...")] = None
+    model: Annotated[str | None, metavar("FILE.py:BUILD")] = None
+    data: Annotated[Path | None, metavar("FILE.npz")] = None
+    explainers: Annotated[str | None, metavar("A,B,...")] = None
     seed: int = 0
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    link: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    out: Annotated[Path | None, metavar("DIR")] = None
+    link: Annotated[str | None, metavar("NAME")] = None
     reference: Annotated[str, tyro.conf.arg(metavar="NAME")] = "own"
-    chunk: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    devices: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    chunk: Annotated[int | None, metavar("INT")] = None
+    devices: Annotated[int | None, metavar("INT")] = None
     quick: bool = False
 
     def source(self, examples: int | None, calibration: int) -> Source:

@@ -85,8 +85,16 @@ def _attempt(what: str, call: Any) -> Any:
         raise
     except (Exception, SystemExit) as error:
         raise InputError(
-            "model", f"{what} raised {type(error).__name__}: {error}", "run the file by itself"
+            "model",
+            f"{what} raised {type(error).__name__}: {first_line(error)}",
+            "run the file by itself",
         ) from error
+
+
+def first_line(error: BaseException, most: int = 200) -> str:
+    """The first line of an error's message, which may be pages long."""
+    line = next(iter(str(error).strip().splitlines()), "")
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:

@@ -112,7 +112,14 @@ def _example(
         "inputs": jax.tree.map(lambda leaf: leaf[i], subject.evaluation),
         "effects": {m: float(effects.effect[m][i]) for m in names},
         "state": {
-            m: "active" if active[m][i] else "inactive" if idle[m][i] else "between" for m in names
+            m: "active"
+            if active[m][i]
+            else "inactive"
+            if idle[m][i]
+            else "in parts"
+            if effects.effect[m][i] < DEFAULTS.inactive * spread
+            else "weak"
+            for m in names
         },
         "redundant": [m for m in names if stand_in[m][i]],
         "explanations": {

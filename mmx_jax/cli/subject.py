@@ -11,7 +11,7 @@ from flax import nnx
 
 from mmx_jax.checks import check_inputs
 from mmx_jax.cli.console import Terminal
-from mmx_jax.cli.own import first_example, load_data, load_model
+from mmx_jax.cli.own import first_example, first_line, load_data, load_model
 from mmx_jax.cli.references import REFERENCES, with_reference
 from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.mapping import map_examples
@@ -255,10 +255,13 @@ def _check(
     except InputError:
         raise
     except Exception as error:
+        untraceable = isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError)
         raise InputError(
             "model",
-            f"raises {type(error).__name__} on the first example: {error}",
-            "let it take the inputs of one example, without a batch axis",
+            f"raises {type(error).__name__} on the first example: {first_line(error)}",
+            "write it in jax.numpy, which can be traced"
+            if untraceable
+            else "let it take the inputs of one example, without a batch axis",
         ) from error
     if target is not None:
         check_target(target, outputs)

@@ -13,7 +13,7 @@ from mmx_jax.report.table import COLUMNS, rows
 __all__ = ["print_summary"]
 
 WIDE = 132
-NARROW = ("over-claim ↓", "own set", "calls")
+NARROW = ("over-claim ↓", "calls")
 """What fits into a narrow terminal beside the verdicts."""
 
 _SHOWN = {"pass": "[green]pass[/]", "fail": "[red]fail[/]", "not applicable": "[dim]n/a[/]"}

@@ -35,9 +35,10 @@ def redundant(effects: ModelEffects, spread: float, constants: Constants) -> dic
     """Per modality ``[examples]``: others stand in for it.
 
     None of its sets is active while the others are whole, yet it interacts with one of them
-    (I large, df small), and without both the output is another (where it is not, the other is
-    suppressed rather than repeated): what it says is said elsewhere, and only the joint test can
-    see it.
+    (I large, df small), and in their absence it holds up the output: without n, what m still says
+    makes the loss smaller than without both, ``|v(x) - v(x_-nm)| - df_n > active R``. What it says
+    is said elsewhere, and only the joint test can see it. Where the loss is not smaller, one
+    suppresses the other, or the model only reacts to the gap that n leaves.
     """
     out = {}
     for m in effects.effect:
@@ -46,8 +47,9 @@ def redundant(effects: ModelEffects, spread: float, constants: Constants) -> dic
         for n in effects.effect:
             if n != m:
                 name = pair(n, m)
-                both = np.minimum(effects.interaction[name], effects.together[name])
-                shared |= np.asarray(both) > constants.active * spread
+                held = np.asarray(effects.together[name]) - np.asarray(effects.effect[n])
+                both = np.minimum(effects.interaction[name], held)
+                shared |= both > constants.active * spread
         out[m] = quiet & shared
     return out
 

@@ -1,8 +1,10 @@
 """The constants of the three desiderata: fixed in advance, shown in every report."""
 
 import dataclasses
+import inspect
+import re
 
-__all__ = ["DEFAULTS", "Constants"]
+__all__ = ["DEFAULTS", "Constants", "meanings"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,3 +59,14 @@ class Constants:
 
 
 DEFAULTS = Constants()
+
+
+def meanings() -> dict[str, str]:
+    """What each constant means, in the words of :class:`Constants`.
+
+    >>> meanings()["exhaustive"]
+    'modalities of up to this many units have all their sets enumerated.'
+    """
+    _, _, listed = (inspect.getdoc(Constants) or "").partition("Attributes:\n")
+    entries = re.findall(r"^ *(\w+): (.*(?:\n {4,}.*)*)", listed, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}

@@ -61,8 +61,14 @@ def measure_effects(
         mesh=mesh,
         progress=progress,
     )
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((out.outputs, out.largest))):
+    if not np.isfinite(out.outputs).all():
         raise InputError("model", "returns NaN or infinite values", "check its weights and inputs")
+    if not all(np.isfinite(leaf).all() for leaf in out.largest.values()):
+        raise InputError(
+            "model",
+            "returns NaN or infinite values where units are removed",
+            "let it take every unit at its reference, or choose another reference",
+        )
     return out
 
 

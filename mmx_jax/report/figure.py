@@ -34,14 +34,14 @@ def explanation_figure(
     """
     names = sorted(specs)
     figure = Figure(figsize=(3.6 * len(names), 0.7 + 3.1 * len(explanations)), layout="constrained")
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(title, fontsize=12, parse_math=False)
     grid = figure.subplots(len(explanations), len(names), squeeze=False)
     for axes, (explainer, scores) in zip(grid, explanations.items(), strict=True):
         scale = max((abs(float(s)) for n in names for s in scores[n]), default=0.0)
         for ax, name in zip(axes, names, strict=True):
             levels = [float(s) / scale if scale > 0 else 0.0 for s in scores[name]]
             _draw(ax, specs[name], inputs[name], levels)
-            ax.set_title(f"{explainer}: {name}", fontsize=9, wrap=True)
+            ax.set_title(f"{explainer}: {name}", fontsize=9, wrap=True, parse_math=False)
         axes[-1].annotate(
             f"full colour: {number(scale, 3)}", (1, -0.02), xycoords="axes fraction", ha="right",
             va="top", fontsize=7, color="0.4",

@@ -92,9 +92,9 @@ def _together(results: dict[str, Any], panels: dict[str, Any]) -> list[Finding]:
     if panels["redundant"] > 0:
         out.append(
             Finding(
-                f"On {_percent(panels['redundant'])} of the examples the modalities stand in for "
-                "each other (redundant): removing one hardly matters, removing both does, and "
-                "tests of one modality at a time don't apply."
+                f"On {_percent(panels['redundant'])} of the examples a modality is redundant: "
+                "removing it alone hardly matters, because another one stands in for it, and tests "
+                "of one modality at a time don't apply to it."
             )
         )
     if panels["interacting"] > 0:
@@ -186,8 +186,8 @@ def _steep(results: dict[str, Any], panels: dict[str, Any]) -> list[Finding]:
     size, name, n, m = largest
     return [
         Finding(
-            f"The steepest cross-modal reaction is {name}'s: moving the {m} moves its explanation "
-            f"of the {n} by up to {number(size)} per unit."
+            f"The steepest cross-modal reaction is that of {name}: where the {m} moves a little, "
+            f"its explanation of the {n} moves up to {number(size)} times as far."
         )
     ]
 

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from mmx_jax.desiderata.constants import meanings
 from mmx_jax.report import svg
 from mmx_jax.report.findings import findings, order
 from mmx_jax.report.pictures import picture
@@ -25,7 +26,9 @@ _GLOSSARY = (
      "before and after m is removed. Diagonal pairs are held against df_m = |v(x) - v(x without "
      "m)|, cross pairs against the interaction I_nm; intervals are Clopper-Pearson, 95 %."),
     ("over-claim", "Mean dE on inputs where no set of units of the modality matters, relative to "
-     "the larger of the mean active df and I."),
+     "the larger of the mean active df and I. In small: the change on single units that don't "
+     "interact with the modality that went, where others of their modality do, relative to the "
+     "same."),
     ("own set", "The smallest set of units that holds 90 % of the magnitude of the scores."),
     ("sufficiency", "|v(x) - v(only the own set kept)| / R."),
     ("necessity", "The largest effect of removing the own set or a part of it, relative to the "
@@ -58,7 +61,7 @@ def render(results: dict[str, Any], panels: dict[str, Any]) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     ranked = order(results, panels["controls"])
-    modalities = sorted(panels["modalities"])
+    modalities, about = sorted(panels["modalities"]), meanings()
     shown = ranked[0] if ranked else next(iter(results["explainers"]))
     pairs = [f"{n}<-{m}" for n in modalities for m in modalities]
     return environment.from_string(_text("page.html")).render(
@@ -86,7 +89,10 @@ def render(results: dict[str, Any], panels: dict[str, Any]) -> str:
             _card(name, results, panels, modalities)
             for name in [*ranked, *(n for n in results["explainers"] if n in panels["controls"])]
         ],
-        constant_rows=[(k.replace("_", " "), v) for k, v in sorted(results["constants"].items())],
+        constant_rows=[
+            (k.replace("_", " "), f"{v:g}", about.get(k, ""))
+            for k, v in sorted(results["constants"].items())
+        ],
         glossary=_GLOSSARY,
         footer=panels["command"],
     )
@@ -159,6 +165,7 @@ def _mass(panels: dict[str, Any], ranked: list[str]) -> list[dict[str, Any]]:
                 {
                     "text": svg.number(line[n]),
                     "width": round(min(88 * line[n] / max(top, 1e-9), 88), 1),
+                    "cut": line[n] > top,
                 }
                 for n in names
             ],

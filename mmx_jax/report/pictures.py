@@ -18,6 +18,9 @@ from mmx_jax.report.svg import number, tag
 
 __all__ = ["describe", "graph_layout", "image_array", "picture", "unit_names"]
 
+FAINT = 0.01
+"""Scores below this share of the largest are too pale to be seen, so they are not outlined."""
+
 MAX_DRAWN = 4096
 """Units drawn one by one in a heat map."""
 
@@ -58,12 +61,12 @@ def picture(
       spec: from :func:`describe`.
       data: nested lists or arrays of one example.
       scores: one per unit.
-      own: the units of the explanation's own set.
+      own: the units of the explanation's own set; outlined where they can be seen.
       scale: the score that gets full colour.
     """
     scores = np.asarray(scores, dtype=float).tolist()
     levels = [s / scale if scale > 0 else 0.0 for s in scores]
-    chosen, kind, layout = set(own), spec["kind"], spec["layout"]
+    chosen, kind, layout = {u for u in own if abs(levels[u]) > FAINT}, spec["kind"], spec["layout"]
     if kind == "patch" and len(layout) == 2:
         return _heat_map(data, layout, levels, chosen)
     if kind in ("token", "token id"):

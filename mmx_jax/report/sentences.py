@@ -51,7 +51,13 @@ def sentence(
             reasons.append(_clause(name, specs[name], example["inputs"][name], named))
         elif state == "active":
             rest.append(
-                f"the {name} matters (df {df}), but no units marked there pass keep and remove"
+                f"the {name} matters (df {df}), but no units marked there both suffice and are "
+                "needed"
+            )
+        elif state == "in parts":
+            rest.append(
+                f"removing all of the {name} changes next to nothing (df {df}), though parts of it "
+                "matter"
             )
         else:
             rest.append(f"the {name} changes little (df {df})")
@@ -99,7 +105,7 @@ def agreement(example: dict[str, Any], explanation: dict[str, Any]) -> str:
     if not active:
         return "No modality is active alone."
     if len(active) == 1:
-        return f"Only the {active[0]} is active."
+        return f"Only the {active[0]} is active, so there is nothing to compare."
     sums = {n: sum(explanation["scores"][n]) for n in active}
     speaks_for = [n for n in active if sums[n] > 0]
     against = [n for n in active if sums[n] < 0]

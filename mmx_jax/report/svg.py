@@ -62,8 +62,8 @@ class _Frame:
     """Maps data to the inside of a chart and draws its axes."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], names: tuple[str, str]):
-        self.width, self.height = 236.0, 150.0
-        self.left, self.right, self.top, self.bottom = 34.0, 10.0, 12.0, 30.0
+        self.width, self.height = 236.0, 160.0
+        self.left, self.right, self.top, self.bottom = 34.0, 10.0, 22.0, 30.0
         self.x, self.y, self.names = x, y, names
 
     def at(self, x: float, y: float) -> tuple[float, float]:
@@ -82,7 +82,7 @@ class _Frame:
         parts = [
             tag("path", d=f"M{x0:.1f} {y1:.1f}V{y0:.1f}H{x1:.1f}", class_="axis"),
             tag("text", self.names[0], x=(x0 + x1) / 2, y=self.height - 4, class_="name"),
-            tag("text", self.names[1], x=x0 + 6, y=self.top + 3, class_="name start"),
+            tag("text", self.names[1], x=x0 - 4, y=self.top - 12, class_="name start"),
         ]
         for value in self.x:
             x, _ = self.at(value, self.y[0])
@@ -144,8 +144,8 @@ def curves(
     highest = max([0.5, *kept, *removed])
     frame = _Frame((0.0, 1.0), (0.0, highest), ("share of units", "change / R"))
     parts = [
-        frame.line(share, kept, class_="line c0"),
-        frame.line(share, removed, class_="line c1"),
+        frame.line(share, kept, class_="line ink"),
+        frame.line(share, removed, class_="line ink dashed"),
     ]
     if own is not None:
         (x, y0), (_, y1) = frame.at(own, 0.0), frame.at(own, highest)
@@ -180,7 +180,7 @@ def matrix(names: Sequence[str], cells: dict[str, dict[str, float | None]]) -> M
       cells: by pair ``n<-m``, the constants by kind (``point``, ``searched``, ``path``,
         ``certified``); the darkness of a cell is its largest.
     """
-    size, left, top = 84.0, 64.0, 24.0
+    size, left, top = 98.0, 64.0, 24.0
     tops = {
         pair: max((v for v in kinds.values() if v is not None), default=0.0)
         for pair, kinds in cells.items()
@@ -189,11 +189,11 @@ def matrix(names: Sequence[str], cells: dict[str, dict[str, float | None]]) -> M
     parts: list[Markup] = []
     for row, n in enumerate(names):
         y = top + row * size
-        parts.append(tag("text", f"E {n}", x=left - 6, y=y + size / 2, class_="tick end"))
+        parts.append(tag("text", f"E {_cut(n)}", x=left - 6, y=y + size / 2, class_="tick end"))
         for column, m in enumerate(names):
             x, pair = left + column * size, f"{n}<-{m}"
             if row == 0:
-                parts.append(tag("text", f"x {m}", x=x + size / 2, y=top - 7, class_="tick"))
+                parts.append(tag("text", f"x {_cut(m)}", x=x + size / 2, y=top - 7, class_="tick"))
             shade = 0.06 + 0.5 * tops.get(pair, 0.0) / scale
             parts.append(
                 tag("rect", x=x, y=y, width=size - 3, height=size - 3, rx=3, class_="cell",
@@ -207,3 +207,7 @@ def matrix(names: Sequence[str], cells: dict[str, dict[str, float | None]]) -> M
                 ]
     width, height = left + len(names) * size, top + len(names) * size
     return _svg(width, height, "Stability of each explanation against each modality", *parts)
+
+
+def _cut(name: str, most: int = 9) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

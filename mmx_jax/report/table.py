@@ -27,7 +27,11 @@ class Row(NamedTuple):
 
 COLUMNS = (
     Column("violations ↓", "worst share of inputs with dE < alpha df - beta, with its interval"),
-    Column("over-claim ↓", "worst reaction where nothing depends on the modality"),
+    Column(
+        "over-claim ↓",
+        "worst reaction where nothing depends on the modality, and of single units that don't "
+        "interact with it",
+    ),
     Column("suffic. error ↓", "worst loss when only the own set is kept, relative to R"),
     Column("necessity ↑", "least share of the largest removal effect of a set of that size"),
     Column("own set", "joint own set, as a share of all units"),
@@ -60,7 +64,7 @@ def _row(name: str, entry: dict[str, Any]) -> Row:
     truth = entry["truth"] or {}
     cells = (
         _violations(entry["granger"]),
-        (number(worst(numbers(entry["granger"], "overclaim"))), ""),
+        _overclaim(entry["granger"]),
         (number(worst(numbers(entry["sufficiency"], "own"))), ""),
         (number(worst(numbers(entry["necessity"], "own"), lowest=True)), ""),
         (number(entry["own_set"].get("joint")), ""),
@@ -79,6 +83,12 @@ def _violations(granger: dict[str, Any]) -> tuple[str, str]:
     interval = entry.get("violation_interval")
     small = f"{number(interval[0])} to {number(interval[1])}" if interval else ""
     return number(entry["violation_rate"]), small
+
+
+def _overclaim(granger: dict[str, Any]) -> tuple[str, str]:
+    units = worst(numbers(granger, "unit_overclaim"))
+    small = "" if units is None else f"units {number(units)}"
+    return number(worst(numbers(granger, "overclaim"))), small
 
 
 def _truth(truth: dict[str, Any]) -> tuple[str, str]:

@@ -47,7 +47,7 @@ NEUTRAL = (
     "we see a number on paper",
     "here the hand written number",
 )
-MODES = ("names", "neutral", "contradicts")
+MODES = ("the note names it", "the note is neutral", "the note contradicts it")
 LENGTH = 6
 
 

@@ -1,5 +1,7 @@
 """What depends on the model alone, in closed form."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -93,6 +95,30 @@ def test_redundant_modalities_are_said_to_be_redundant_and_unused_ones_unused():
     assert unused(one, 1.0, DEFAULTS)["b"][0]
     dup = one_row(effects_of(GATES, DUPLICATED, ones(), 0))
     assert not redundant(dup, 1.0, DEFAULTS)["a"][0]
+
+
+@pytest.mark.parametrize(
+    ("without_a", "without_both", "stands_in"),
+    [(0.9, 0.1, True), (0.1, 0.05, False), (0.0, 0.1, False), (0.0, 1.0, False)],
+    ids=["repeats", "repeats too little", "fills the gap", "suppresses"],
+)
+def test_what_is_redundant_holds_up_the_output_where_the_other_is_gone(
+    without_a, without_both, stands_in
+):
+    """v(x) = v(x without b) = 1: only the values without a tell what b is there for."""
+    red = effects_of(GATES, REDUNDANT, ones(), 0)
+    interaction = jnp.float32(abs(without_a - without_both))
+    effects = dataclasses.replace(
+        red,
+        effect={"a": jnp.float32(1 - without_a), "b": jnp.zeros(())},
+        interaction=dict.fromkeys(red.interaction, interaction),
+        together=dict.fromkeys(red.together, jnp.float32(1 - without_both)),
+        largest={"a": jnp.ones(5), "b": jnp.zeros(4), "joint": jnp.ones(8)},
+    )
+    effects = one_row(effects)
+    said = redundant(effects, 1.0, DEFAULTS)
+    assert bool(said["b"][0]) == stands_in
+    assert not said["a"][0]
 
 
 @pytest.mark.parametrize("constants", [Constants(exhaustive=3)], ids=["both searches"])
