@@ -21,6 +21,7 @@ from experiments.subjects import prepare
 from mmx_jax.desiderata import DEFAULTS, calibrate, inactive, value_range
 from mmx_jax.desiderata.granger import granger
 from mmx_jax.desiderata.measure import explain_changes, measure_effects
+from mmx_jax.tasks.digits import MODES
 
 EXPLAINERS = [
     "occlusion",
@@ -81,7 +82,7 @@ def experiment(run: Run) -> Outcome:
     for seed in seeds:
         found, said = _seed(seed, run.quick)
         used, rows = used + found, rows + said
-    naming = {r["seed"]: r for r in used if r["note"] == "names"}
+    naming = {r["seed"]: r for r in used if r["note"] == MODES[0]}
     claims = [
         at_least(
             "the image is inactive with a naming note, share of examples",

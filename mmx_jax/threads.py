@@ -14,7 +14,8 @@ def side_by_side(work: Mapping[str, Callable[[], T]], workers: int | None = None
     """Calls every function in a thread and returns their results by name, in the order given.
 
     XLA compiles without Python's lock, so that programs of several explainers are compiled at the
-    same time. The first exception is raised; after it, or after Ctrl-C, nothing new is begun.
+    same time. The first exception is raised; after it nothing new is begun. Ctrl-C does not wait
+    for what has been begun.
 
     Args:
       work: functions that don't depend on each other, by name.
@@ -31,10 +32,13 @@ def stream(
 ) -> Iterator[tuple[str, T]]:
     """The same, one result after the other as they are there, in the order given."""
     cores = max(1, min(4, os.cpu_count() or 1)) if workers is None else workers
-    pool = ThreadPoolExecutor(max_workers=cores)
+    pool, patient = ThreadPoolExecutor(max_workers=cores), True
     try:
         waiting = {name: pool.submit(function) for name, function in work.items()}
         for name, future in waiting.items():
             yield name, future.result()
+    except KeyboardInterrupt:
+        patient = False
+        raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=patient, cancel_futures=True)

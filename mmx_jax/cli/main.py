@@ -67,6 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("mmx: interrupted, no result was written", file=sys.stderr)
+        if argv is None:
+            # a thread that compiles can't be stopped, and leaving in good order waits for it
+            sys.stderr.flush()
+            os._exit(130)
         return 130
     return 0
 

@@ -108,6 +108,7 @@ def _example(
         "target": target,
         "target_name": known[target] if target < len(known) else f"output {target}",
         "value": float(effects.value[i]),
+        "predicted": bool(np.argmax(effects.outputs[i]) == target),
         "label": subject.labels[i] if subject.labels else "",
         "inputs": jax.tree.map(lambda leaf: leaf[i], subject.evaluation),
         "effects": {m: float(effects.effect[m][i]) for m in names},
@@ -146,7 +147,7 @@ def _order(scores: np.ndarray) -> np.ndarray:
 def _named(i: int, name: str, judged: Judged, effects: ModelEffects, spread: float) -> list[int]:
     """The smallest set of highest-ranked units that passes keep and remove, in that order.
 
-    Where scores are tied at its border the ranking was drawn by lot, and nothing is named.
+    A set whose border cuts through tied scores was drawn by lot, and is passed over.
     """
     tested = judged.measured.faithfulness
     size = np.abs(np.asarray(judged.scores[name][i]))
@@ -155,8 +156,8 @@ def _named(i: int, name: str, judged: Judged, effects: ModelEffects, spread: flo
     drop = np.maximum.accumulate(np.abs(np.asarray(tested.remove[name][i])))
     most = np.maximum(np.asarray(effects.largest[name][i]), drop)
     for k in range(1, int(tested.size[name][i]) + 1):
-        counts = most[k] >= DEFAULTS.counted * spread
+        tied = k < len(order) and size[order[k]] == size[order[k - 1]]
+        counts = most[k] >= DEFAULTS.counted * spread and not tied
         if counts and error[k] <= DEFAULTS.sufficiency and drop[k] >= DEFAULTS.necessity * most[k]:
-            tied = k < len(order) and size[order[k]] == size[order[k - 1]]
-            return [] if tied else order[:k].tolist()
+            return order[:k].tolist()
     return []

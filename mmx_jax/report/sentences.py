@@ -48,7 +48,8 @@ def sentence(
         if state == "inactive":
             rest.append(f"the {name} changes nothing (df {df})")
         elif state == "active" and named:
-            reasons.append(_clause(name, specs[name], example["inputs"][name], named))
+            favours = sum(explanation["scores"][name][u] for u in named) >= 0
+            reasons.append(_clause(name, specs[name], example["inputs"][name], named, favours))
         elif state == "active":
             rest.append(
                 f"the {name} matters (df {df}), but no units marked there both suffice and are "
@@ -69,20 +70,22 @@ def sentence(
             if alone
             else f"{listed(told)} stand in for each other"
         )
-    opening = f"The model says {example['target_name']} ({number(example['value'])})"
+    says = "says" if example["predicted"] else "does not say"
+    opening = f"The model {says} {example['target_name']} ({number(example['value'])})"
     if reasons:
         text = f"{opening} because {' and '.join(reasons)}"
         return "; ".join([text, *rest]) + "."
     return f"{opening}; {'; '.join(rest)}."
 
 
-def _clause(name: str, spec: dict[str, Any], data: Any, named: Sequence[int]) -> str:
+def _clause(name: str, spec: dict[str, Any], data: Any, named: Sequence[int], favours: bool) -> str:
     names = unit_names(spec, data)
     chosen = [names[u] for u in named]
     if spec["kind"] == "token id":
         return f"the {name} says {listed([repr(w) for w in chosen], NAMED)}"
     if spec["kind"] == "patch":
-        return f"the {name} shows it at {listed(_merge(chosen), NAMED)}"
+        verb = "shows it" if favours else "speaks against it"
+        return f"the {name} {verb} at {listed(_merge(chosen), NAMED)}"
     return f"of {listed(_merge(chosen), NAMED)} in the {name}"
 
 

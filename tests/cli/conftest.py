@@ -38,6 +38,10 @@ def raising():
     return lambda inputs: inputs["table"] @ jnp.ones(7), build()[1]
 
 
+def plain():
+    return lambda inputs: [float(inputs["table"][0]), 0.0], build()[1]
+
+
 def reserved():
     return build()[0], {"joint": Modality.columns(3), "note": Modality.token_ids(2, WORDS)}
 

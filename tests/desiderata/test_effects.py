@@ -10,6 +10,8 @@ import pytest
 
 from mmx_jax import FeatureGates, Modality, as_model
 from mmx_jax.desiderata import DEFAULTS, Constants, model_effects, redundant, smallest, unused
+from mmx_jax.desiderata.measure import measure_effects
+from mmx_jax.errors import InputError
 from mmx_jax.model import SplitModel
 
 from .worlds import (
@@ -23,6 +25,7 @@ from .worlds import (
     XOR,
     batch,
     effects_of,
+    model_of,
     one_row,
     ones,
 )
@@ -188,3 +191,9 @@ def test_a_suppressed_modality_is_not_called_redundant():
     assert float(one.together["a<-b"]) == 0.0
     many = jax.tree.map(lambda x: np.asarray(x)[None], one)
     assert not redundant(many, 1.0, DEFAULTS)["a"][0]
+
+
+def test_a_model_that_breaks_at_the_reference_is_refused():
+    inverse = model_of(lambda a, b: b[0] / a[0])
+    with pytest.raises(InputError, match="NaN or infinite values where units are removed"):
+        measure_effects(GATES, inverse, batch(2))

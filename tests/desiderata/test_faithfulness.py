@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmx_jax.desiderata import DEFAULTS, faithfulness
+from mmx_jax.desiderata import DEFAULTS, Faithfulness, ModelEffects, faithfulness
 from mmx_jax.desiderata.holding import demands, tolerance
 from mmx_jax.errors import InputError
 
@@ -17,6 +17,7 @@ from .worlds import (
     LINEAR,
     XOR,
     Known,
+    bare,
     batch,
     effects_of,
     one_row,
@@ -62,6 +63,25 @@ def test_necessity_is_the_largest_of_prefixes_and_signed_parts(key):
     # a set that misses everything
     miss = {"a": jnp.array([0.0, 0.0, 1.0, 0.0]), "b": jnp.zeros(3)}
     assert judged(CANCELLING, x, miss, key)["a"].share[0] == 0
+
+
+def test_opposing_evidence_is_removed_one_sign_at_a_time():
+    """v = x1 - x2 + x3 - x4 at ones: prefixes lose at most 1, the two positive units lose 2."""
+    groups = {"a": np.array([[0.0, 1, 2, 2, 2]]), "joint": np.array([[0.0, 1, 2, 2, 2]])}
+    effects = bare(ModelEffects, effect={"a": np.zeros(1)}, largest=groups, keeping=groups)
+    curve = np.array([[0.0, 1, 0, 1, 0]])
+    tested = bare(
+        Faithfulness,
+        keep=dict.fromkeys(groups, curve),
+        remove=dict.fromkeys(groups, curve),
+        parts=dict.fromkeys(groups, np.array([[2.0, -2.0]])),
+        size=dict.fromkeys(groups, np.array([4])),
+    )
+    row = demands(effects, tested, 1.0, DEFAULTS)["a"]
+    assert row.drop[0] == 2
+    assert row.share[0] == 1
+    alone = bare(Faithfulness, **vars(tested) | {"parts": dict.fromkeys(groups, np.zeros((1, 2)))})
+    assert demands(effects, alone, 1.0, DEFAULTS)["a"].share[0] == 0.5
 
 
 def test_duplicates_named_together_are_necessary_and_named_alone_are_not_counted(key):

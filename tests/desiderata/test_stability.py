@@ -17,12 +17,16 @@ from mmx_jax.desiderata import (
     radii,
     stability,
 )
+from mmx_jax.desiderata.calibration import Calibration
 from mmx_jax.desiderata.perturb import moving
 from mmx_jax.desiderata.steadiness import (
+    KINDS,
     MeasuredStability,
     model_stability_figures,
+    stability_failures,
     stability_figures,
 )
+from mmx_jax.desiderata.undefined import Undefined
 from mmx_jax.moves import Noise, Roll
 
 from .worlds import GATES, LINEAR, Fn, batch, ones
@@ -208,6 +212,18 @@ def test_the_model_is_measured_by_the_same_three(key):
     assert np.isfinite(out.kept["noise a"]).all()
     figures = model_stability_figures(jax.tree.map(lambda v: v[None], out), DEFAULTS)
     assert figures["a"]["point"] == pytest.approx(2.0, rel=1e-5)
+
+
+@pytest.mark.parametrize(("steepest", "passed"), [(5.9, True), (6.1, False)])
+def test_the_largest_constant_is_held_against_the_largest_of_the_model(steepest, passed):
+    """Kind by kind even the truth fails on models that are flat at the data."""
+    model = {"a": {"point": 0.0, "searched": 0.1, "path": 2.0}, "b": dict.fromkeys(KINDS, 0.3)}
+    flat = {"point": Undefined("asked for none"), "searched": 0.0, "path": 0.0}
+    figures = {"a<-a": flat, "b<-a": flat | {"path": steepest}}
+    applies, why = stability_failures(figures, model, Calibration(1.0, {}), DEFAULTS)
+    assert applies
+    assert (why == []) == passed
+    assert passed or why[0].startswith("path b<-a is 6.1; 3 times")
 
 
 def test_an_explainer_without_a_jacobian_says_why():

@@ -1,5 +1,7 @@
 """Small models whose effects and interactions are known in closed form, and tiny explainers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,7 @@ def model_of(fn):
 LINEAR = model_of(
     lambda a, b: a @ jnp.array([1.0, -2.0, 0.0, 3.0]) + b @ jnp.array([0.5, 0.0, -1.0])
 )
-XOR = model_of(lambda a, b: a[1] * b[2])
+XOR = model_of(lambda a, b: 0.25 + a[1] * b[2])  # not 0 at the reference
 REDUNDANT = model_of(lambda a, b: jnp.maximum(a[0], b[0]) - 0.001 * (a[0] + b[0]))
 DUPLICATED = model_of(lambda a, b: jnp.maximum(a[0], a[2]))
 CANCELLING = model_of(lambda a, b: a[0] - a[1])
@@ -40,6 +42,14 @@ MODELS = {
 
 effects_of = jax.jit(model_effects, static_argnames=("constants", "chunk"))
 """Compiled, because most of the time of these tests is compilation of single operations."""
+
+
+def bare(cls, **fields):
+    """A record with a leading axis of examples, as vmap makes it."""
+    out = object.__new__(cls)
+    for f in dataclasses.fields(cls):
+        object.__setattr__(out, f.name, fields.get(f.name))
+    return out
 
 
 def one_row(tree):

@@ -146,6 +146,7 @@ def panels():
                 "target": 7,
                 "target_name": "seven",
                 "value": 0.97,
+                "predicted": True,
                 "label": "the label says seven",
                 "inputs": {"image": rng.random((8, 8)).tolist(), "note": [1, 3, 2, 4]},
                 "effects": {"image": 0.43, "note": 0.31},
