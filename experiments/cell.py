@@ -23,6 +23,7 @@ from mmx_jax.desiderata.measure import (
     measure_effects,
     radii,
 )
+from mmx_jax.desiderata.truth import leaves_open
 from mmx_jax.mapping import Progress
 from mmx_jax.models import FusionTransformer, split, train
 from mmx_jax.tasks import Task, draw
@@ -189,25 +190,13 @@ def judge(
     return card
 
 
-OPEN = 0.05
-"""The share of examples on which a joint form may miss a relevant unit."""
-
-
 def joint_form(bench: Bench, reference: Any) -> Any:
-    """The reference over all units, or None where it misses units that matter.
-
-    A unit that says the opposite alone of what it says in company, as words under a tone that
-    flips them, has a Shapley value near 0 in the game of all units though nothing works without
-    it. There the truth of that game is open, and the form within modalities stands for it.
-    """
+    """The reference over all units, or None where that leaves the truth open."""
     joint = dataclasses.replace(reference, joint=True)
     scores = explain(joint, bench.model, bench.judged, bench.mesh)
     known = ~np.asarray(bench.truth["set_only"])
-    missed = np.zeros(known.shape, bool)
-    for m, relevant in bench.truth["relevant"].items():
-        small = np.abs(np.asarray(scores[m])) < 0.02 * bench.spread
-        missed |= (np.asarray(relevant) & small).any(1)
-    return None if known.any() and missed[known].mean() > OPEN else joint
+    open_ = leaves_open(scores, bench.truth["relevant"], known, bench.spread)
+    return None if open_ else joint
 
 
 def _largest(stability: Any, kind: str) -> float | None:

@@ -277,9 +277,13 @@ class Modality:
         ):
             if leaf is None:
                 continue
+            part = leaf
+            if len(where) > 1:  # -1 does not gate, so it takes no share
+                owners = sum((jnp.asarray(g >= 0, leaf.dtype) for g in where), start=0.0)
+                part = leaf / jnp.maximum(owners, 1)
             for g in where:
                 index = jnp.broadcast_to(g, leaf.shape).reshape(-1)
-                share = leaf.reshape(-1) / len(where)
+                share = part.reshape(-1)
                 total = (
                     total.astype(share.dtype)
                     .at[jnp.where(index < 0, self.units, index)]

@@ -133,7 +133,8 @@ class Terminal:
             TextColumn("[dim]{task.fields[note]}"),
         )
         start = time.monotonic()
-        bar = Progress(*columns, console=self.console, transient=True)
+        silent = not self.console.is_terminal  # a file gets the finished stages alone
+        bar = Progress(*columns, console=self.console, transient=True, disable=silent)
         with compile_seconds() as compiling, bar:
             yield Advance(bar, bar.add_task(name, total=None, note="compiling"), compiling)
         stage = Stage(name, time.monotonic() - start, sum(compiling))

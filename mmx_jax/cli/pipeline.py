@@ -1,6 +1,5 @@
 """The audit itself: explanations once, desiderata on top, a scorecard row per explainer."""
 
-import contextlib
 import dataclasses
 import time
 from functools import partial
@@ -29,7 +28,10 @@ from mmx_jax.desiderata import (
     scorecard,
     value_range,
 )
+from mmx_jax.desiderata.measure import explain_rows
+from mmx_jax.desiderata.truth import leaves_open
 from mmx_jax.intervention import FeatureGates
+from mmx_jax.mapping import map_examples
 from mmx_jax.numerics import derive_keys
 from mmx_jax.runs import plain
 from mmx_jax.threads import side_by_side
@@ -211,7 +213,7 @@ def _judge(name: str, explainer: Explainer, splits: Splits, plan: Plan) -> Uncal
         subject.model,
         explainer,
         splits.judging,
-        joint=_joint(name, explainer),
+        joint=_joint(splits, explainer, plan) if name == "truth" else None,
         stability=stability,
         radius=splits.radius,
         keys=plan.keys,
@@ -222,10 +224,18 @@ def _judge(name: str, explainer: Explainer, splits: Splits, plan: Plan) -> Uncal
     return Uncalibrated(scores, measured, changed, time.monotonic() - started)
 
 
-def _joint(name: str, explainer: Explainer) -> Explainer | None:
-    """The truth of an analytic world has other scores for the joint test."""
-    if name != "truth":
+def _joint(splits: Splits, reference: Any, plan: Plan) -> Explainer | None:
+    """The truth over all units, for the joint test; None where it leaves the truth open."""
+    subject, judging = splits.subject, splits.judging
+    known = subject.truth or {}
+    if "relevant" not in known or not hasattr(reference, "joint"):
         return None
-    with contextlib.suppress(TypeError):
-        return dataclasses.replace(explainer, joint=True)  # pyright: ignore
-    return None
+    joint = dataclasses.replace(reference, joint=True)
+    single = jax.tree.map(lambda x: jnp.asarray(x)[:, None], judging.inputs)
+    rows = explain_rows(
+        joint, subject.model, single, judging.targets, judging.keys, **plan.settings
+    )
+    outputs = map_examples(subject.model, splits.calibrating.inputs)
+    spread = value_range(np.asarray(outputs), splits.calibrating.targets)
+    scores, units = {m: s[:, 0] for m, s in rows.items()}, ~np.asarray(known["set_only"])
+    return None if leaves_open(scores, known["relevant"], units, spread) else joint

@@ -12,7 +12,18 @@ from mmx_jax.gates import flatten, own_set, top_k
 from mmx_jax.numerics import safe_divide, spearman
 from mmx_jax.typing import PRNGKey, Scores, record
 
-__all__ = ["Recovery", "pair_recovery", "pair_units", "recovery", "recovery_figures"]
+__all__ = [
+    "OPEN",
+    "Recovery",
+    "leaves_open",
+    "pair_recovery",
+    "pair_units",
+    "recovery",
+    "recovery_figures",
+]
+
+OPEN = 0.05
+"""The share of examples on which a reference over all units may miss a relevant one."""
 
 
 @record
@@ -89,6 +100,33 @@ def pair_units(
     """
     chosen = top_k(scores.ravel(), k, key).reshape(scores.shape)
     return jnp.any(chosen, axis=1), jnp.any(chosen, axis=0)
+
+
+def leaves_open(
+    scores: dict[str, Any],
+    relevant: dict[str, Any],
+    known: np.ndarray,
+    spread: float,
+    constants: Constants = DEFAULTS,
+) -> bool:
+    """Whether a reference over all units misses units that are known to matter.
+
+    A unit that says the opposite alone of what it says in company, as words under a tone that
+    flips them, has a Shapley value near 0 in the game of all units though nothing works without
+    it. There the truth of that game is open, and the form within modalities has to stand for it.
+
+    Args:
+      scores: of the reference over all units, per modality ``[n, units]``.
+      relevant: per modality ``[n, units]``, the units known to matter.
+      known: ``[n]``, whether that is known unit by unit.
+      spread: the range R.
+      constants: a score is near 0 below ``inactive`` R.
+    """
+    missed = np.zeros(known.shape, bool)
+    for m, flags in relevant.items():
+        small = np.abs(np.asarray(scores[m])) < constants.inactive * spread
+        missed |= (np.asarray(flags) & small).any(1)
+    return bool(known.any()) and float(missed[known].mean()) > OPEN
 
 
 def recovery_figures(found: Recovery, where: np.ndarray | None = None) -> dict[str, Any]:

@@ -43,8 +43,8 @@ def explanation_figure(
             _draw(ax, specs[name], inputs[name], levels)
             ax.set_title(f"{explainer}: {name}", fontsize=9, wrap=True, parse_math=False)
         axes[-1].annotate(
-            f"full colour: {number(scale, 3)}", (1, -0.02), xycoords="axes fraction", ha="right",
-            va="top", fontsize=7, color="0.4",
+            f"warm: for, cool: against; full colour: {number(scale, 3)}", (1, -0.02),
+            xycoords="axes fraction", ha="right", va="top", fontsize=7, color="0.4",
         )  # fmt: skip
     return figure
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmx_jax.desiderata import Undefined, key_variance, pair_recovery, recovery, recovery_figures
+from mmx_jax.desiderata.truth import leaves_open
 
 
 def test_recovery_in_closed_form():
@@ -56,3 +57,15 @@ def test_key_variance_splits_as_analysis_of_variance():
     shifted = key_variance({"a": 100 * (3 * examples + keys)})
     assert shifted == pytest.approx(key_variance({"a": 3 * examples + keys}))
     assert isinstance(key_variance({"a": np.ones((3, 2, 1))}), Undefined)
+
+
+def test_a_reference_that_misses_relevant_units_leaves_the_truth_open():
+    relevant = {"a": np.array([[True, False]] * 20)}
+    known = np.arange(20) < 10
+    scores = np.ones((20, 2))
+    scores[10:] = 0  # not known unit by unit there
+    assert not leaves_open({"a": scores}, relevant, known, 1.0)
+    scores[3, 0] = 0.019
+    assert leaves_open({"a": scores}, relevant, known, 1.0)
+    assert not leaves_open({"a": scores}, relevant, known, 0.5)
+    assert not leaves_open({"a": scores}, relevant, np.zeros(20, bool), 1.0)

@@ -106,6 +106,14 @@ def test_marginal_references_are_draws(key):
         Modality.tokens(5, 3).with_marginal(batch, 1, key)
 
 
+def test_an_entry_that_one_of_two_groups_leaves_alone_belongs_to_the_other():
+    groups = (np.array([0, 0, -1, -1]), np.array([1, -1, 1, -1]))
+    modality = Modality(groups=groups)
+    entries = jnp.array([1.0, 2.0, 4.0, 8.0])
+    assert modality.reduce(entries).tolist() == [0.5 + 2, 0.5 + 4]
+    assert modality.blend(entries, jnp.array([False, True])).tolist() == [0, 0, 4, 8]
+
+
 def test_mean_and_given_references(key):
     batch = jax.random.normal(key, (10, 3))
     mean = Modality.columns(3).with_mean(batch)
