@@ -134,7 +134,8 @@ def main(
 
 
 def _plain(name: str, run: Any, outcome: Outcome) -> dict[str, Any]:
-    settings = {k: v for k, v in dataclasses.asdict(run).items() if k != "out"}
+    # places on one machine change nothing in the results
+    settings = {k: v for k, v in dataclasses.asdict(run).items() if k not in ("out", "networks")}
     return {
         "schema": "experiment/1",
         "experiment": name,

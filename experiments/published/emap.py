@@ -14,10 +14,11 @@ import dataclasses
 
 import numpy as np
 
-from experiments.common import Outcome, Run, at_least, at_most, main
+from experiments.common import Outcome, at_least, at_most, main
 from experiments.published.common import in_order, near, with_versions
-from experiments.published.hdxor import PUBLISHED_SEEDS, Data, Scale, make_data, train
+from experiments.published.hdxor import Data
 from experiments.published.intershap_hdxor import scores
+from experiments.published.networks import Networks, Options
 from mmx_jax import SplitModel
 from mmx_jax.interactions import all_pairs, emap, macro_f1
 from mmx_jax.model import IDENTITY
@@ -44,11 +45,10 @@ def gap(model: SplitModel, data: Data, rows: int) -> float:
     return 100 * (macro_f1(own.argmax(-1), labels) - macro_f1(projected.argmax(-1), labels))
 
 
-def experiment(run: Run) -> Outcome:
+def experiment(run: Options) -> Outcome:
     """Projects the worked example and the trained networks."""
-    scale = Scale.quick() if run.quick else Scale()
+    networks, seeds = Networks(run), run.network_seeds
     rows = 200 if run.quick else 1500
-    seeds = [s + run.seed for s in (PUBLISHED_SEEDS[:1] if run.quick else PUBLISHED_SEEDS)]
     table = np.array([[-1.3, 0.3, -0.2], [0.8, 3.0, 1.1], [1.1, -0.1, 0.7]])
     worst = float(np.max(np.abs(emap(table) - np.array([-0.8, 2.1, 0.5]))))
     claims = [at_most("worked example, largest error", {run.seed: worst}, 1e-6)]
@@ -56,8 +56,8 @@ def experiment(run: Run) -> Outcome:
     for setting, (published, before) in GAPS.items():
         found = {}
         for seed in seeds:
-            data = make_data(setting, seed, scale.examples)
-            found[seed] = gap(train(data, "early", seed, scale), data, rows)
+            data, models = networks(setting, "early", seed)
+            found[seed] = gap(models["last"], data, rows)
         means[setting] = float(np.mean(list(found.values())))
         claims.append(near(f"gap of {setting}", found, published, TOLERANCE))
         shown.append(
@@ -69,10 +69,9 @@ def experiment(run: Run) -> Outcome:
     for setting in ("synergy", "random", "redundancy"):
         additive, on_probabilities = {}, {}
         for seed in seeds:
-            data = make_data(setting, seed, scale.examples)
-            model = train(data, "late", seed, scale)
-            additive[seed] = abs(gap(model, data, min(rows, 500)))
-            on_probabilities[seed] = float(scores(model, data, DRAWS, seed)[0].total)
+            data, models = networks(setting, "late", seed)
+            additive[seed] = abs(gap(models["last"], data, min(rows, 500)))
+            on_probabilities[seed] = float(scores(models["last"], data, DRAWS, seed)[0].total)
         claims.append(at_most(f"late fusion, {setting}: gap of logits", additive, 1e-6))
         if setting != "redundancy":
             text = f"late fusion, {setting}: InterSHAP on probabilities"
@@ -87,4 +86,4 @@ def experiment(run: Run) -> Outcome:
 
 
 if __name__ == "__main__":
-    main("published.emap", __doc__, experiment)
+    main("published.emap", __doc__, experiment, Options)

@@ -19,10 +19,19 @@ from jax.tree_util import Partial
 
 from mmx_jax import SplitModel
 from mmx_jax.errors import UnknownNameError
-from mmx_jax.model import SOFTMAX
+from mmx_jax.model import IDENTITY, SOFTMAX
 from mmx_jax.numerics import derive_key
 
-__all__ = ["PUBLISHED_SEEDS", "SETTINGS", "Data", "Scale", "f1", "make_data", "train"]
+__all__ = [
+    "PUBLISHED_SEEDS",
+    "SETTINGS",
+    "Data",
+    "Scale",
+    "f1",
+    "make_data",
+    "network",
+    "train",
+]
 
 SETTINGS = ("uniqueness", "synergy", "redundancy", "random")
 PUBLISHED_SEEDS = (1, 42, 113)
@@ -31,7 +40,7 @@ WIDTHS = (200, 100, 150)
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large a run is; the defaults are the published ones."""
+    """How large a run is; the defaults are the published ones. ``epochs`` is a multiple of 4."""
 
     examples: int = 20000
     epochs: int = 200
@@ -42,7 +51,7 @@ class Scale:
     @classmethod
     def quick(cls) -> "Scale":
         """Small enough for a check that everything runs."""
-        return cls(examples=2000, epochs=15, learning_rate=1e-3, batch=100, draws=40)
+        return cls(examples=2000, epochs=16, learning_rate=1e-3, batch=100, draws=40)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +136,9 @@ def _layer(key: Any, inputs: int, outputs: int, fan: int | None = None) -> dict[
     }
 
 
-def _network(fusion: str, widths: dict[str, int], key: Any) -> SplitModel:
-    keys = iter(jax.random.split(key, 20))
+def network(fusion: str, widths: dict[str, int], seed: int) -> SplitModel:
+    """An untrained network whose outputs are probabilities."""
+    keys = iter(jax.random.split(derive_key(seed, "weights"), 20))
     total = sum(widths.values())
     sizes = {n: w // 2 for n, w in widths.items()}
     if fusion == "early":
@@ -137,14 +147,13 @@ def _network(fusion: str, widths: dict[str, int], key: Any) -> SplitModel:
         for n in list(encoders)[1:]:  # one bias for the whole first layer
             encoders[n]["b"] = jnp.zeros((first,))
         fused = [_layer(next(keys), first, first // 2), _layer(next(keys), first // 2, 2)]
-        return SplitModel(
-            {n: Partial(_linear, e) for n, e in encoders.items()}, Partial(_fuse_early, fused)
-        )
+        single = {n: Partial(_linear, e) for n, e in encoders.items()}
+        return SplitModel(single, Partial(_fuse_early, fused), SOFTMAX)
     hidden = sum(sizes.values())
     if fusion == "intermediate":
         single = {n: Partial(_linear, _layer(next(keys), w, sizes[n])) for n, w in widths.items()}
         fused = [_layer(next(keys), hidden, hidden // 2), _layer(next(keys), hidden // 2, 2)]
-        return SplitModel(single, Partial(_fuse_intermediate, fused))
+        return SplitModel(single, Partial(_fuse_intermediate, fused), SOFTMAX)
     if fusion == "late":
         double = {
             n: Partial(
@@ -153,14 +162,14 @@ def _network(fusion: str, widths: dict[str, int], key: Any) -> SplitModel:
             )
             for n, w in widths.items()
         }
-        return SplitModel(double, Partial(_fuse_late, [_layer(next(keys), hidden, 2)]))
+        return SplitModel(double, Partial(_fuse_late, [_layer(next(keys), hidden, 2)]), SOFTMAX)
     raise UnknownNameError("fusion", fusion, ["early", "intermediate", "late"])
 
 
 def train(
-    data: Data, fusion: str, seed: int, scale: Scale, frozen: bool = False, best: bool = False
-) -> SplitModel:
-    """A network trained with Adam and weight decay 1e-4, after its last epoch.
+    data: Data, fusion: str, seed: int, scale: Scale, frozen: bool = False
+) -> dict[str, SplitModel]:
+    """A network trained with Adam and weight decay 1e-4, as it was at several moments.
 
     Args:
       data: one draw of a setting.
@@ -168,29 +177,39 @@ def train(
       seed: of weights and batches.
       scale: epochs, learning rate and batch size.
       frozen: leaves the encoders as they start, as the released code does for two of the networks.
-      best: takes the epoch with the highest accuracy on the validation split instead.
 
     Returns:
-      the model, whose outputs are probabilities.
+      ``"last"``, after the last epoch, which is what is published; ``"25%"``, ``"50%"`` and
+      ``"75%"`` of the epochs; and ``"best"``, the epoch with the highest accuracy on the validation
+      split. The outputs of all are probabilities.
     """
-    widths = {n: x.shape[1] for n, x in data.train[0].items()}
-    model = _network(fusion, widths, derive_key(seed, "weights"))
-    keys = jax.random.split(derive_key(seed, "epochs"), scale.epochs)
+    model = network(fusion, {n: x.shape[1] for n, x in data.train[0].items()}, seed)
+    quarters = jax.random.split(derive_key(seed, "epochs"), (4, scale.epochs // 4))
     settings = (scale.learning_rate, scale.batch, frozen)
-    chosen = _fit(settings, model, data.train, data.valid, keys)[int(best)]
-    return dataclasses.replace(chosen, link=SOFTMAX)
+    state: Any = ((model, _optimizer(scale.learning_rate).init(model)), model, np.float32(-1))
+    found = {}
+    for name, keys in zip(("25%", "50%", "75%", "last"), quarters, strict=True):
+        state = _fit(settings, state, data.train, data.valid, keys)
+        found[name] = state[0][0]
+    found["best"] = state[1]
+    return found
+
+
+def _optimizer(learning_rate: float) -> Any:
+    return optax.chain(optax.add_decayed_weights(1e-4), optax.adam(learning_rate))
 
 
 @partial(jax.jit, static_argnums=0)
-def _fit(settings: Any, model: SplitModel, train: Any, valid: Any, keys: Any) -> Any:
+def _fit(settings: Any, state: Any, train: Any, valid: Any, keys: Any) -> Any:
+    """Some epochs on: ``((model, moments), best model, its accuracy)``."""
     learning_rate, batch, frozen = settings
-    optimizer: Any = optax.chain(optax.add_decayed_weights(1e-4), optax.adam(learning_rate))
+    optimizer = _optimizer(learning_rate)
     count = train[1].shape[0]
 
     def loss(model: SplitModel, x: Any, y: Any) -> Any:
         if frozen:
             model = dataclasses.replace(model, encoders=jax.lax.stop_gradient(model.encoders))
-        logits = jax.vmap(model)(x)
+        logits = jax.vmap(dataclasses.replace(model, link=IDENTITY))(x)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, y))
 
     def step(state: Any, rows: Any) -> Any:
@@ -211,9 +230,7 @@ def _fit(settings: Any, model: SplitModel, train: Any, valid: Any, keys: Any) ->
         best = jax.tree.map(lambda a, b: jnp.where(hits > score, a, b), current[0], best)
         return (current, best, jnp.maximum(hits, score)), None
 
-    start = ((model, optimizer.init(model)), model, jnp.float32(-1.0))
-    (last, best, _), _ = jax.lax.scan(epoch, start, keys)
-    return last[0], best
+    return jax.lax.scan(epoch, state, keys)[0]
 
 
 def f1(model: SplitModel, data: Data) -> float:

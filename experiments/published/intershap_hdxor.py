@@ -22,17 +22,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.common import Outcome, Run, main
+from experiments.common import Outcome, main, watch
 from experiments.published.common import in_order, near, with_versions
-from experiments.published.hdxor import (
-    PUBLISHED_SEEDS,
-    SETTINGS,
-    Data,
-    Scale,
-    f1,
-    make_data,
-    train,
-)
+from experiments.published.hdxor import SETTINGS, Data, f1
+from experiments.published.networks import Networks, Options
 from mmx_jax import FeatureGates, Modality, SplitModel
 from mmx_jax.interactions import InterShap, bootstrap, intershap, modality_games
 from mmx_jax.model import IDENTITY
@@ -80,56 +73,52 @@ def scores(
     return intershap(games), games
 
 
-def moved(setting: str, seed: int, scale: Scale) -> dict[str, float]:
+def moved(setting: str, seed: int, networks: Networks) -> dict[str, float]:
     """InterSHAP of one network and its variants under choices that the paper leaves open."""
-    data = make_data(setting, seed, scale.examples)
-    draws = max(scale.draws // 5, 10)
-    model = train(data, "early", seed, scale)
+    data, models = networks(setting, "early", seed)
+    draws = max(networks.scale.draws // 5, 10)
 
     def of(model: SplitModel, apart: bool = False, rows: Any = None) -> float:
         return float(scores(model, data, draws, seed, apart, rows)[0].total)
 
-    out = {
-        "as published": of(model),
-        "on logits": of(dataclasses.replace(model, link=IDENTITY)),
-        "masked modalities from different rows": of(model, apart=True),
-        "masked by rows of the training split": of(model, rows=data.train[0]),
-        "best epoch on validation": of(train(data, "early", seed, scale, best=True)),
+    return {
+        "as published": of(models["last"]),
+        "on logits": of(dataclasses.replace(models["last"], link=IDENTITY)),
+        "masked modalities from different rows": of(models["last"], apart=True),
+        "masked by rows of the training split": of(models["last"], rows=data.train[0]),
+        "best epoch on validation": of(models["best"]),
+        "25% of the epochs": of(models["25%"]),
+        "50% of the epochs": of(models["50%"]),
     }
-    for share in (0.25, 0.5):
-        shorter = dataclasses.replace(scale, epochs=max(1, round(share * scale.epochs)))
-        out[f"{share:.0%} of the epochs"] = of(train(data, "early", seed, shorter))
-    return out
 
 
-def measure(setting: str, seeds: tuple[int, ...], scale: Scale) -> dict[str, dict[int, float]]:
+def measure(setting: str, seeds: list[int], networks: Networks) -> dict[str, dict[int, float]]:
     """F1 and InterSHAP of early fusion per seed."""
-    name, m = (setting.split(",", maxsplit=1)[0], 3) if "M = 3" in setting else (setting, 2)
     columns = ("F1", "InterSHAP", "local", "calibrated", "logits", "low", "high")
     out: dict[str, dict[int, float]] = {c: {} for c in columns}
+    draws = networks.scale.draws
     for seed in seeds:
-        data = make_data(name, seed, scale.examples, m)
-        model = train(data, "early", seed, scale)
-        found, games = scores(model, data, scale.draws, seed)
+        data, models = networks(setting, "early", seed)
+        model = models["last"]
+        found, games = scores(model, data, draws, seed)
         low, high = jax.jit(lambda g, k: bootstrap(lambda v: intershap(v).total, g, k, 300))(
             games, derive_key(seed, "bootstrap")
         )
         raw = dataclasses.replace(model, link=IDENTITY)
-        logits = scores(raw, data, max(scale.draws // 5, 10), seed)[0].total
+        logits = scores(raw, data, max(draws // 5, 10), seed)[0].total
         values = (f1(model, data), found.total, found.local, found.moebius, logits, low, high)
         for column, value in zip(columns, values, strict=True):
             out[column][seed] = float(value)
     return out
 
 
-def experiment(run: Run) -> Outcome:
+def experiment(run: Options) -> Outcome:
     """Trains every network over the seeds and compares."""
-    scale = Scale.quick() if run.quick else Scale()
-    seeds = tuple(s + run.seed for s in (PUBLISHED_SEEDS[:1] if run.quick else PUBLISHED_SEEDS))
+    networks, seeds = Networks(run), run.network_seeds
     claims: list[dict[str, Any]] = []
     rows, fusion_rows, means = [], [], {}
-    for setting, (published, before) in EARLY.items():
-        found = measure(setting, seeds, scale)
+    for setting, (published, before) in watch(EARLY.items(), "early fusion", len(EARLY)):
+        found = measure(setting, seeds, networks)
         means[setting] = float(np.mean(list(found["InterSHAP"].values())))
         claims.append(near(f"F1 of {setting}", found["F1"], published[0], 3))
         claims.append(near(f"InterSHAP of {setting}", found["InterSHAP"], published[1], 5))
@@ -150,8 +139,8 @@ def experiment(run: Run) -> Outcome:
         for frozen, before in ((True, frozen_f1), (False, trained_f1)):
             found = {}
             for seed in seeds:
-                data = make_data(setting, seed, scale.examples)
-                found[seed] = f1(train(data, fusion, seed, scale, frozen), data)
+                data, models = networks(setting, fusion, seed, frozen)
+                found[seed] = f1(models["last"], data)
             kind = "frozen" if frozen else "trained"
             claims.append(near(f"F1 of {fusion} fusion, {setting}, {kind}", found, before, 3))
             fusion_rows.append(
@@ -161,7 +150,7 @@ def experiment(run: Run) -> Outcome:
             )
     choices = []
     for setting in ("redundancy", "random"):
-        changed = {s: moved(setting, s, scale) for s in seeds}
+        changed = {s: moved(setting, s, networks) for s in seeds}
         published = {"setting": setting, "published": EARLY[setting][0][1]}
         for choice in changed[seeds[0]]:
             row = _ours({s: values[choice] for s, values in changed.items()})
@@ -196,4 +185,4 @@ def _ours(values: dict[int, float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main("published.intershap_hdxor", __doc__, experiment)
+    main("published.intershap_hdxor", __doc__, experiment, Options)

@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import Outcome, Run, at_least, main
+from experiments.common import Outcome, at_least, main
 from experiments.published.common import in_order, near, with_versions
-from experiments.published.hdxor import PUBLISHED_SEEDS, Scale, make_data, train
+from experiments.published.networks import Networks, Options
 from mmx_jax import FeatureGates, Modality, as_model
 from mmx_jax.interactions import accuracy, performance_game, shape
 
@@ -44,17 +44,16 @@ def exact_xor() -> float:
     return 100 * float(shape(game).cooperation)
 
 
-def experiment(run: Run) -> Outcome:
+def experiment(run: Options) -> Outcome:
     """Compares cooperation on the exact and the trained worlds."""
-    scale = Scale.quick() if run.quick else Scale()
-    seeds = [s + run.seed for s in (PUBLISHED_SEEDS[:1] if run.quick else PUBLISHED_SEEDS)]
+    networks, seeds = Networks(run), run.network_seeds
     claims = [near("cooperation on XOR", {run.seed: exact_xor()}, 100 / 3, 0.01)]
     rows, parts, means = [], [], {}
     for setting, published in PUBLISHED.items():
         mixed, single, games, ones = {}, {}, {}, {}
         for seed in seeds:
-            data = make_data(setting, seed, scale.examples)
-            model = train(data, "early", seed, scale)
+            data, models = networks(setting, "early", seed)
+            model = models["last"]
             units = FeatureGates({n: Modality.columns(x.shape[1]) for n, x in data.test[0].items()})
             games[seed] = 100 * performance_game(units, model, *data.test, base=accuracy)
             alike = performance_game(units, model, *data.test)
@@ -87,4 +86,4 @@ def experiment(run: Run) -> Outcome:
 
 
 if __name__ == "__main__":
-    main("published.shape", __doc__, experiment)
+    main("published.shape", __doc__, experiment, Options)

@@ -53,8 +53,8 @@ def test_three_modalities_are_balanced():
 def test_frozen_encoders_do_not_move():
     data = make_data("uniqueness", 0, TINY.examples)
     still = dataclasses.replace(TINY, learning_rate=0.0)
-    start = train(data, "late", 0, still)
-    frozen, trained = (train(data, "late", 0, TINY, f) for f in (True, False))
+    start = train(data, "late", 0, still)["last"]
+    frozen, trained = (train(data, "late", 0, TINY, f)["last"] for f in (True, False))
     leaves = jax.tree.leaves(start.encoders)
     for a, b in zip(leaves, jax.tree.leaves(frozen.encoders), strict=True):
         assert np.array_equal(a, b)
@@ -67,12 +67,12 @@ def test_frozen_encoders_do_not_move():
 
 def test_late_fusion_is_additive_before_the_link():
     data = make_data("uniqueness", 0, TINY.examples)
-    model = train(data, "late", 0, TINY)
+    model = train(data, "late", 0, TINY)["last"]
     inputs = {n: x[:20] for n, x in data.test[0].items()}
     raw = all_pairs(dataclasses.replace(model, link=IDENTITY), inputs, "m0")
     own = raw[np.arange(20), np.arange(20)]
     assert np.allclose(emap(raw), own, atol=1e-4)
-    early = train(data, "early", 0, TINY)
+    early = train(data, "early", 0, TINY)["last"]
     raw = all_pairs(dataclasses.replace(early, link=IDENTITY), inputs, "m0")
     assert np.abs(emap(raw) - raw[np.arange(20), np.arange(20)]).max() > 1e-3
     assert 0 <= f1(early, data) <= 100
