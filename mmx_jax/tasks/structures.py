@@ -16,7 +16,7 @@ from mmx_jax.modality import Modality
 from mmx_jax.rows import Rows
 from mmx_jax.tasks.algebra import Bit, Mode, Place, Term
 from mmx_jax.tasks.task import Task
-from mmx_jax.tasks.world import world
+from mmx_jax.tasks.world import check_weights, world
 
 __all__ = [
     "Structure",
@@ -44,6 +44,8 @@ class Structure(NamedTuple):
 
 def uniqueness(modality: str, parts: int = 2) -> Structure:
     """One modality answers: ``parts`` of its units add up."""
+    if parts < 1:
+        raise InputError("parts", f"is {parts}", "use at least one unit")
     name = f"unique {modality}"
     term = Term("sum", (Bit(modality, 0, 1.2 / parts),))
     return Structure(name, (term,), (Mode(name, 1.0, (Place(modality, 0),) * parts),))
@@ -105,11 +107,13 @@ def misleading(read: str, ignored: str, rate: float = 0.9) -> Structure:
 
 def conflicting(words: str, tone: str) -> Structure:
     """Sarcasm: the tone flips what the words say. Without it they mean what they say."""
-    flip = Term("flip", (Bit(tone, 0), Bit(words, 0)))
-    flat = Place(tone, 0, "-", relevant=False)
+    turn = Bit(tone, int(words == tone))
+    flip = Term("flip", (turn, Bit(words, 0)))
+    flat = Place(tone, turn.channel, "-", relevant=False)
+    sharp = Place(tone, turn.channel, "+")
     modes = (
         Mode(f"{tone} is flat", 0.5, (Place(words, 0), flat)),
-        Mode(f"{tone} flips {words}", 0.5, (Place(words, 0, "-y"), Place(tone, 0, "+"))),
+        Mode(f"{tone} flips {words}", 0.5, (Place(words, 0, "-y"), sharp)),
     )
     return Structure(f"{tone} against {words}", (flip,), modes)
 
@@ -160,9 +164,7 @@ def mixture(
     check_modalities(modalities)
     if not parts:
         raise InputError("parts", "is empty", "give at least one weight and structure")
-    total = sum(weight for weight, _ in parts)
-    if abs(total - 1) > 1e-6 or min(weight for weight, _ in parts) <= 0:
-        raise InputError("parts", f"have weights that sum to {total}", "use positive ones, sum 1")
+    check_weights("parts", [weight for weight, _ in parts])
     start: Counter[str] = Counter()
     terms, modes = [], []
     for weight, structure in parts:

@@ -12,7 +12,7 @@ from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError
 from mmx_jax.modality import Modality
 from mmx_jax.model import SOFTMAX, FunctionModel
-from mmx_jax.numerics import derive_key
+from mmx_jax.numerics import derive_key, is_inexact
 from mmx_jax.rows import Rows
 from mmx_jax.tasks.algebra import OPERATIONS, Bit, Mode, Place, Term, WorldModel
 from mmx_jax.tasks.observed import letters_of, posterior
@@ -21,7 +21,7 @@ from mmx_jax.tasks.sampler import WorldSampler, pair_placements, placement, plac
 from mmx_jax.tasks.task import Task
 from mmx_jax.typing import PRNGKey
 
-__all__ = ["world"]
+__all__ = ["check_weights", "world"]
 
 
 def world(
@@ -50,9 +50,11 @@ def world(
 
     Raises:
       InputError: no modality, weights that don't sum to 1, a mode that writes more units than
-        there are, a channel beyond a modality's dimension, an unknown modality or operation.
+        there are, a channel beyond a modality's dimension, an unknown modality or operation,
+        integers, or a reference that is not zero.
     """
     check_modalities(modalities)
+    _check_absence(modalities)
     rows = tuple((m, Rows.of(modalities[m])) for m in sorted(modalities))
     _check(dict(rows), terms, modes)
     if not 0 <= noise <= 0.5:
@@ -119,12 +121,33 @@ def _channels(terms: Sequence[Term], modes: Sequence[Mode]) -> dict[str, int]:
     return out
 
 
+def check_weights(what: str, weights: Sequence[float]) -> None:
+    """Raises where shares are not positive or don't sum to 1; NaN is neither."""
+    total = sum(weights)
+    if not (abs(total - 1) <= 1e-6 and min(weights) > 0):
+        raise InputError(what, f"have weights that sum to {total:g}", "use positive ones, sum 1")
+
+
+def _check_absence(modalities: dict[str, Modality]) -> None:
+    """Raises where what is written, or what stands for a removed unit, is no real zero."""
+    for name, modality in modalities.items():
+        reference = jax.tree.leaves(modality.reference)
+        if not all(is_inexact(leaf) for leaf in reference):
+            raise InputError(
+                f"modalities[{name!r}]", "holds integers", "use tokens of real entries, or others"
+            )
+        if modality.draws or any(np.any(leaf) for leaf in reference):
+            raise InputError(
+                f"modalities[{name!r}]",
+                f"has a {modality.reference_kind} reference",
+                "keep the zero one: the truth of a world says what matters against zeros",
+            )
+
+
 def _check(rows: dict[str, Rows], terms: Sequence[Term], modes: Sequence[Mode]) -> None:
     if not terms or not modes:
         raise InputError("terms, modes", "are empty", "declare at least one of each")
-    total = sum(mode.weight for mode in modes)
-    if abs(total - 1) > 1e-6 or min(mode.weight for mode in modes) <= 0:
-        raise InputError("modes", f"have weights that sum to {total}", "use positive ones, sum 1")
+    check_weights("modes", [mode.weight for mode in modes])
     for term in terms:
         if term.op not in OPERATIONS:
             raise InputError("op", f"is {term.op!r}", f"use {', '.join(OPERATIONS)}")

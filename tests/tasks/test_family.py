@@ -219,7 +219,26 @@ def test_graphs_have_edges_that_say_nothing():
             lambda: mixture("x", SMALL, [(0.5, uniqueness("text")), (0.4, uniqueness("table"))]),
             "weights that sum to 0.9: use positive ones, sum 1",
         ),
+        (
+            lambda: mixture("x", SMALL, [(np.nan, uniqueness("text")), (1.0, synergy(*SMALL))]),
+            "weights that sum to nan",
+        ),
         (lambda: mixture("x", SMALL, [(1.0, uniqueness("sound"))]), "parts name 'sound'"),
+        (lambda: uniqueness("text", 0), "parts is 0"),
+        (
+            lambda: mixture(
+                "x", {"text": Modality.token_ids(4, 9, 0)}, [(1.0, uniqueness("text"))]
+            ),
+            r"modalities\['text'\] holds integers",
+        ),
+        (
+            lambda: mixture(
+                "x",
+                {"text": Modality.tokens(4, 3).with_reference(np.ones((4, 3), np.float32))},
+                [(1.0, uniqueness("text"))],
+            ),
+            "has a given reference: keep the zero one",
+        ),
         (
             lambda: mixture("x", SMALL, [(0.25, synergy("text", "table"))] * 4),
             r"modalities\['text'\] has 4 entries per unit for 5 bits",
@@ -242,6 +261,16 @@ def test_graphs_have_edges_that_say_nothing():
 def test_bad_worlds_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_structure_within_one_modality_has_a_channel_for_each_part():
+    for make in (conflicting, suppressing, gate, misleading):
+        structure = make("text", "text")
+        for term in structure.terms:
+            assert len({bit.channel for bit in term.bits}) == len(term.bits)
+    within = {"text": Modality.tokens(8, 8)}
+    result = identify(mixture("x", within, [(1.0, conflicting("text", "text"))]), examples=32)
+    assert result.from_model, result.reasons
 
 
 def test_only_declared_worlds_have_exact_games():
