@@ -4,7 +4,8 @@
     python -m experiments.benchmark --quick --out runs/quick        (1 seed, few examples)
 
 Cell by cell in a work directory: stopped or killed at any moment, the same command goes on, and
-ends with the same results.json bit for bit. ``leaderboard.html`` shows what it found.
+ends with the same results.json bit for bit. With more worlds, explainers, models or seeds it goes
+on from the cells that are there. ``leaderboard.html`` shows what it found.
 
 An explainer or a world of your own is one short file, given with ``--add FILE.py``: a dictionary
 EXPLAINERS from names to ``(modalities, setting) -> explainer``, or WORLDS from names to
@@ -105,8 +106,8 @@ def work(
             if not missing and not draws:
                 continue
             advance.say(f"{world}, {model}, seed {seed}")
-            alike = [make(seed) for name, make in WORLDS.items() if name in plan.worlds]
-            task = packed_task(WORLDS[world](seed), alike)
+            # all worlds, not the plan's: a cell must not depend on what else is measured
+            task = packed_task(WORLDS[world](seed), [make(seed) for make in WORLDS.values()])
             judged, facts = prepare(model, task, seed, options)
             for name in missing:
                 if options.part is not None and os.getppid() != parent:
@@ -146,7 +147,7 @@ def gather(options: Options, plan: Plan, place: WorkDirectory) -> dict[str, Any]
     return {
         "schema": "experiment/1",
         "experiment": "benchmark",
-        "options": place.read("config.json"),
+        "options": place.read("config.json") | dataclasses.asdict(plan),
         "claims": not_beaten(rows),
         "tables": tables,
         "details": rows,
@@ -160,8 +161,7 @@ def run(options: Options) -> dict[str, Any]:
     said = {k: v for k, v in dataclasses.asdict(options).items() if k not in APART}
     added = [hashlib.sha256(file.read_bytes()).hexdigest() for file in options.add]
     versions = {p: version(p) for p in ("mmx_jax", "jax", "jaxlib", "numpy")}
-    config = said | dataclasses.asdict(plan) | {"add": added, "versions": versions}
-    config |= {"python": platform.python_version()}
+    config = said | {"add": added, "versions": versions, "python": platform.python_version()}
     out = options.out or Path("runs") / ("benchmark-quick" if options.quick else "benchmark")
     place = WorkDirectory(out, config)
     terminal = Terminal()
@@ -169,6 +169,7 @@ def run(options: Options) -> dict[str, Any]:
     if options.part is not None:
         work(options, plan, place, terminal, shares[options.part])
         return {}
+    place.drop("COMPLETE")  # the same directory may have served a smaller plan
     helpers = [
         subprocess.Popen(
             [*COMMAND, *sys.argv[1:], "--out", str(place.path), "--part", str(i)],

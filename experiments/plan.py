@@ -26,8 +26,8 @@ DEFAULT = [
     "rescaled-occlusion",
     *table.CONTROLS,
 ]
-APART = ("out", "devices", "jobs", "part")
-"""Options that change nothing in the results."""
+APART = ("out", "devices", "jobs", "part", "worlds", "explainers", "models", "seeds_count", "seed")
+"""Options that change nothing in a cell: where and how it is measured, and which ones are."""
 QUICK_TRAINED = ("noisy",)
 QUICK_TRAINED_EXPLAINERS = ("occlusion", "shapley", "integrated-gradients", "control-uniform")
 

@@ -60,6 +60,10 @@ class WorkDirectory:
             os.fsync(handle.fileno())
         partial.rename(target)
 
+    def drop(self, name: str) -> None:
+        """Removes a result if it is there."""
+        (self.path / name).unlink(missing_ok=True)
+
     def has(self, name: str) -> bool:
         """Whether this result is there."""
         return (self.path / name).is_file()

@@ -11,13 +11,14 @@ from mmx_jax.cli.bounds import Certificates, certify_column, radius_of
 from mmx_jax.cli.console import Terminal
 from mmx_jax.cli.explainers import CONTROLS, GRADIENT, METHODS, RESCALED, Setting, build
 from mmx_jax.cli.options import Options, mesh_of, metavar, not_yet, splitted
+from mmx_jax.cli.pairs import judge_pairs
 from mmx_jax.cli.pipeline import Plan, audit
 from mmx_jax.cli.subject import Subject, open_subject
 from mmx_jax.cli.summary import print_summary
 from mmx_jax.errors import InputError
 from mmx_jax.modality import Modality
 from mmx_jax.report import render
-from mmx_jax.runs import check_output, free_name, result_directory, write_json
+from mmx_jax.runs import check_output, free_name, plain, result_directory, write_json
 from mmx_jax.typing import Explainer, Inputs, Model
 
 __all__ = ["Audit"]
@@ -55,6 +56,7 @@ class Audit(Options):
     examples: Annotated[int | None, metavar("INT")] = None
     stability: Annotated[int | None, metavar("INT")] = None
     certify: Annotated[str | None, metavar("R or NAME=R,...")] = None
+    pairs: bool = False
 
     def run(self) -> None:
         """Audits, prints the scorecard and writes the result directory."""
@@ -85,6 +87,13 @@ class Audit(Options):
         results, panels, seconds = audit(subject, explainers, plan, terminal)
         if self.certify is not None:
             self.prove(results, subject, explainers, terminal)
+        if self.pairs:
+            with terminal.stage("explaining pairs") as advance:
+                drawn = [example["index"] for example in panels["examples"]]
+                found = judge_pairs(
+                    subject, results["range"], self.seed, self.quick, drawn, advance
+                )
+                results["pairs"], panels["pairs"] = plain(found[0]), plain(found[1])
         panels["command"] = self.command()
         with result_directory(out) as directory:
             write_json(directory / "results.json", results)

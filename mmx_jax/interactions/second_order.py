@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from mmx_jax.errors import InputError
+from mmx_jax.interactions.pairs import PairScores
 from mmx_jax.intervention import FeatureGates, value
 from mmx_jax.mapping import map_stacked
 from mmx_jax.numerics import is_inexact
@@ -49,7 +50,7 @@ class SecondOrderGradients:
 
     def __call__(
         self, model: Model, inputs: Inputs, target: Target, key: PRNGKey | None = None
-    ) -> dict[tuple[str, str], Array]:
+    ) -> PairScores:
         """Scores ``{(n, m): [units_n, units_m]}`` of all pairs of different modalities, n < m.
 
         Raises:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from mmx_jax.desiderata.constants import meanings
 from mmx_jax.report import svg
 from mmx_jax.report.findings import findings, order
+from mmx_jax.report.pairs import pair_cards, pair_rows
 from mmx_jax.report.pictures import picture
 from mmx_jax.report.sentences import agreement, sentence
 from mmx_jax.report.table import COLUMNS, VERDICTS, rows
@@ -85,6 +86,9 @@ def render(results: dict[str, Any], panels: dict[str, Any]) -> str:
             }
             for pair in pairs
         ],
+        pair_rows=pair_rows(results.get("pairs", {})),
+        pair_cards=pair_cards(panels["pairs"]) if "pairs" in panels else [],
+        pair_budget=panels.get("pairs", {}).get("budget"),
         cards=[
             _card(name, results, panels, modalities)
             for name in [*ranked, *(n for n in results["explainers"] if n in panels["controls"])]
