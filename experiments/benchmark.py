@@ -27,6 +27,7 @@ import platform
 import subprocess
 import sys
 import time
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,8 @@ def work(
     parent = os.getppid()
     total = sum(len(names) for *_, names in todo)
     done = 0
+    # all worlds, not the plan's: a cell must not depend on what else is measured
+    alike = cache(lambda seed: [make(seed) for make in WORLDS.values()])
     with terminal.stage(f"judging {total} cells") as advance:
         for model, world, seed, names in todo:
             missing = [e for e in names if not place.has(cell(model, world, seed, e))]
@@ -106,8 +109,7 @@ def work(
             if not missing and not draws:
                 continue
             advance.say(f"{world}, {model}, seed {seed}")
-            # all worlds, not the plan's: a cell must not depend on what else is measured
-            task = packed_task(WORLDS[world](seed), [make(seed) for make in WORLDS.values()])
+            task = packed_task(WORLDS[world](seed), alike(seed))
             judged, facts = prepare(model, task, seed, options)
             for name in missing:
                 if options.part is not None and os.getppid() != parent:

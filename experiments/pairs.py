@@ -7,61 +7,36 @@ AUC) and by what keeping or removing the units of the top pairs does.
 Run:      python -m experiments.pairs            (about 15 minutes on 2 cores, 5 seeds)
           python -m experiments.pairs --quick    (xor and sarcasm, one seed, about 2 minutes)
 Expected: sampled Shapley interactions and second-order gradients find the pairs of every world;
-          products of two explanations of units pair what matters alone, and fail where several
-          units matter for themselves.
+          products of two explanations of units (DIME's interaction part among them) pair what
+          matters alone, and fail where several units matter for themselves.
 """
 
 import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import Outcome, Run, at_least, main
 from mmx_jax import FeatureGates, derive_key, derive_keys, map_examples
+from mmx_jax.cli.explainers import Setting
+from mmx_jax.cli.pairs import PairJudge, pair_explainers
 from mmx_jax.explainers import Occlusion, Random
-from mmx_jax.interactions import (
-    ProductPairs,
-    SampledPairs,
-    SecondOrderGradients,
-    pair_faithfulness,
-    pair_recovery,
-)
+from mmx_jax.interactions import ProductPairs
 from mmx_jax.model import LOG_ODDS
 from mmx_jax.tasks import WORLDS, Task, draw
 from mmx_jax.tasks.packed import packed_task
-from mmx_jax.typing import Array, record, static
 
 NAMES = ("xor", "gated", "mixed", "redundant", "sarcasm", "mixed3", "parity3", "tabular-graphs")
 QUICK = ("xor", "sarcasm")
 FINDERS = ("sampled Shapley interactions", "second-order gradients")
 
 
-@record
-class _Judge:
-    """Explains the pairs of one example and judges them."""
-
-    explainer: Any
-    gates: FeatureGates
-    target: int = static(default=1)
-
-    def __call__(self, model: Any, inputs: Any, truth: Any, key: Array) -> Any:
-        scores = self.explainer(model, inputs, self.target, key)
-        ties = derive_key(key, "ties")
-        count = sum(jnp.sum(t) for t in truth.values())
-        kept = pair_faithfulness(
-            self.gates, model, inputs, self.target, scores, jnp.asarray(count), key=ties
-        )
-        return pair_recovery(scores, truth, ties), kept, count
-
-
-def explainers(task: Task, quick: bool) -> dict[str, Any]:
+def explainers(task: Task, seed: int, quick: bool) -> dict[str, Any]:
     """Explainers of pairs by name, a control among them."""
-    gates = FeatureGates(task.modalities)
-    return {
-        "sampled Shapley interactions": SampledPairs(gates, samples=16 if quick else 64),
-        "second-order gradients": SecondOrderGradients(gates),
+    background = draw(task.sample, derive_key(seed, "background"), 8).inputs
+    setting = Setting(task.modalities, background, task.model, None, quick, seed)  # pyright: ignore
+    return pair_explainers(setting) | {
         "products of occlusion": ProductPairs(Occlusion(task.modalities)),
         "control: products of random scores": ProductPairs(Random(task.modalities)),
     }
@@ -75,25 +50,27 @@ def rows_of(name: str, seed: int, quick: bool) -> list[dict[str, Any]]:
     batch = draw(task.sample, derive_key(seed, "pairs"), count)
     model: Any = dataclasses.replace(task.model, link=LOG_ODDS)  # pyright: ignore
     keys = derive_keys(seed, "pairs", count)
+    has = np.any([np.any(t, axis=(1, 2)) for t in batch.truth["pairs"].values()], axis=0)
     spread = float(np.ptp(np.asarray(map_examples(model, batch.inputs))[:, 1]))
     rows = []
-    for kind, explainer in explainers(task, quick).items():
-        found, kept, true = map_examples(
-            _Judge(explainer, FeatureGates(task.modalities)),
+    for kind, explainer in explainers(task, seed, quick).items():
+        _, found, kept = map_examples(
+            PairJudge(explainer, FeatureGates(task.modalities)),
             model,
             jax.tree.map(np.asarray, batch.inputs),
+            np.ones(count, np.int32),
             batch.truth["pairs"],
+            np.full(count, spread, np.float32),
             keys,
-            in_axes=(None, 0, 0, 0),
+            in_axes=(None, 0, 0, 0, 0, 0),
             chunk=4,
         )
-        has = true > 0
         rows.append(
             {"world": name, "explainer": kind, "seed": seed, "examples": int(has.sum())}
             | {"precision": float(np.mean(found.precision[has]))}
             | {"AUC": float(np.mean(found.auc[has]))}
-            | {"sufficiency error": float(np.mean(kept.sufficiency_error[has])) / spread}
-            | {"necessity": float(np.mean(np.abs(kept.necessity[has]))) / spread}
+            | {"sufficiency error": float(np.mean(kept.sufficiency_error[has]))}
+            | {"necessity": float(np.mean(np.abs(kept.necessity[has])))}
             | {"calls": int(explainer.evaluations)}
         )
     return rows

@@ -149,7 +149,7 @@ def experiment(run: Options) -> Outcome:
                 | _ours(found)
             )
     choices = []
-    for setting in ("redundancy", "random"):
+    for setting in ("redundancy", "random", "synergy, M = 3"):
         changed = {s: moved(setting, s, networks) for s in seeds}
         published = {"setting": setting, "published": EARLY[setting][0][1]}
         for choice in changed[seeds[0]]:
