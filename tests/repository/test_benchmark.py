@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,15 +10,17 @@ import time
 import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+import tyro
 
 from experiments import benchmark, plan
 from experiments.leaderboard import render
 from experiments.ranking import METRICS, agreement, blindness, board, not_beaten
 from experiments.resumable import WorkDirectory
 from mmx_jax.errors import InputError
-from mmx_jax.tasks import WORLDS
+from mmx_jax.tasks import WORLDS, draw
 
 ROOT = Path(__file__).parents[2]
 CONTROLS = ("control-uniform", "control-random")
@@ -65,8 +68,10 @@ def run_cheaply(out, pause):
             "scores": {name: {"a": [1.0, -0.5]} for name in names},
         }
 
-    before = {n: getattr(benchmark, n) for n in ("prepare", "judge", "row_of", "drawn")}
+    changed = ("prepare", "judge", "row_of", "drawn", "WORLDS")
+    before = {n: getattr(benchmark, n) for n in changed}
     try:
+        benchmark.WORLDS = {n: WORLDS[n] for n in ("unique", "xor")}
         benchmark.prepare, benchmark.judge, benchmark.drawn = prepare, judge, drawn
         benchmark.row_of = lambda card: cheap_row(*card)
         options = plan.Options(
@@ -161,6 +166,32 @@ def test_files_add_explainers_and_worlds(tmp_path, monkeypatch):
             plan.load((given,))
     with pytest.raises(InputError, match="did you mean 'xor'"):
         plan.planned(plan.Options(worlds="xorr"))
+
+
+def test_the_file_of_the_readme_adds_an_explainer_and_a_world(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "DEFAULT", list(plan.DEFAULT))
+    monkeypatch.setattr(plan.table, "METHODS", dict(plan.table.METHODS))
+    monkeypatch.setattr(plan, "WORLDS", dict(WORLDS))
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    (shown,) = [block for block in blocks if "EXPLAINERS" in block]
+    (tmp_path / "mine.py").write_text(shown)
+    plan.load((tmp_path / "mine.py",))
+    (command,) = re.findall(r"python -m experiments.benchmark (--add.*?) &&", text, re.S)
+    given = command.replace("\\\n", " ").replace("mine.py", str(tmp_path / "mine.py")).split()
+    options = tyro.cli(plan.Options, args=given)
+    chosen = plan.planned(options)
+    assert (chosen.worlds, chosen.models) == (("duet", "xor"), ("exact",))
+    task = plan.WORLDS["duet"](0)
+    explain = plan.table.METHODS["only-one"](task.modalities, None)
+    one = jax.tree.map(lambda x: x[0], draw(task.sample, jax.random.key(0), 4))
+    scores = jax.jit(explain)(task.model, one.inputs, 1, None)
+    assert {n: s.shape for n, s in scores.items()} == {"sound": (8,), "text": (8,)}
+    assert explain.evaluations == 18
+    # units that no term reads are null players
+    idle = ~np.asarray(one.truth["relevant"]["text"])
+    assert np.all(np.asarray(scores["text"])[idle] == 0)
+    assert np.any(scores["text"])
 
 
 def rows_of(**columns):
