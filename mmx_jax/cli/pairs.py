@@ -124,6 +124,8 @@ def judge_pairs(
     truth, known = _truth(subject)
     count = len(subject.evaluation_targets)
     has = np.any([t.reshape(count, -1).any(1) for t in truth.values()], axis=0)
+    # keep and remove say nothing of pairs where it is known that none interacts
+    rows = has if has.any() else np.ones(count, bool)
     keys = derive_keys(seed, "pairs", count)
     measured: dict[str, Any] = {}
     pictures: dict[str, Any] = {str(i): {} for i in drawn}
@@ -145,9 +147,9 @@ def judge_pairs(
         )
         measured[name] = {
             "evaluations": int(explainer.evaluations),
-            "sufficiency_error": float(np.mean(kept.sufficiency_error)),
-            "necessity": float(np.mean(np.abs(kept.necessity))),
-            "kept": float(np.mean(kept.kept)),
+            "sufficiency_error": float(np.mean(kept.sufficiency_error[rows])),
+            "necessity": float(np.mean(np.abs(kept.necessity[rows]))),
+            "kept": float(np.mean(kept.kept[rows])),
             "precision": float(np.mean(found.precision[has])) if has.any() else None,
             "auc": float(np.mean(found.auc[has])) if has.any() else None,
             "known": int(has.sum()),

@@ -87,7 +87,9 @@ def render(results: dict[str, Any], panels: dict[str, Any]) -> str:
             for pair in pairs
         ],
         pair_rows=pair_rows(results.get("pairs", {})),
-        pair_cards=pair_cards(panels["pairs"]) if "pairs" in panels else [],
+        pair_cards=pair_cards(panels["pairs"], panels["examples"], results["range"])
+        if "pairs" in panels
+        else [],
         pair_budget=panels.get("pairs", {}).get("budget"),
         cards=[
             _card(name, results, panels, modalities)

@@ -12,6 +12,9 @@ __all__ = ["pair_cards", "pair_matrix", "pair_rows"]
 SHOWN = 5
 """Pairs named beside a matrix."""
 
+QUIET = 0.01
+"""Scores below this share of R are rounding and are not drawn."""
+
 SIDE = 64
 """Units of a modality that a matrix draws, the ones of largest score."""
 
@@ -35,13 +38,23 @@ def pair_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def pair_cards(drawn: dict[str, Any]) -> list[dict[str, Any]]:
-    """Per example the matrices of every explainer and its strongest pairs."""
+def pair_cards(
+    drawn: dict[str, Any], examples: list[dict[str, Any]], spread: float
+) -> list[dict[str, Any]]:
+    """Per example the matrices of every explainer and its strongest pairs.
+
+    Args:
+      drawn: the pairs of ``panels.json``.
+      examples: the examples drawn, with their labels.
+      spread: the range R; scores below .01 R are those of no pair.
+    """
+    labels = {str(e["index"]): e.get("label", "") for e in examples}
     return [
         {
             "index": int(index),
+            "label": labels.get(index, ""),
             "views": [
-                _view(name, scores, drawn["true"][index], drawn["units"][index])
+                _view(name, scores, drawn["true"][index], drawn["units"][index], QUIET * spread)
                 for name, scores in explained.items()
             ],
         }
@@ -50,35 +63,36 @@ def pair_cards(drawn: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _view(
-    name: str, scores: dict[str, Any], true: dict[str, Any], units: dict[str, list[str]]
+    name: str,
+    scores: dict[str, Any],
+    true: dict[str, Any],
+    units: dict[str, list[str]],
+    quiet: float,
 ) -> dict[str, Any]:
     tables = {pair: np.asarray(s, float) for pair, s in scores.items()}
-    marked = {pair: np.asarray(true[pair], bool) for pair in tables}
     scale = max((float(np.abs(t).max(initial=0.0)) for t in tables.values()), default=0.0)
-    return {
-        "name": name,
-        "matrices": [
-            {
-                "name": " and ".join((first, second)),
-                "drawn": pair_matrix(units[first], units[second], t, marked[pair], scale),
-            }
-            for pair, t in tables.items()
-            for first, second in [pair.split("*")]
-        ],
-        "strongest": _strongest(tables, units, scale),
-    }
+    matrices = []
+    for pair, table in tables.items():
+        sides, marked = pair.split("*"), np.asarray(true[pair], bool)
+        loud = np.where(np.abs(table) < quiet, 0.0, table)
+        if len(loud) > loud.shape[1]:  # wide ones take less of the page
+            sides, loud, marked = sides[::-1], loud.T, marked.T
+        drawn = pair_matrix(units[sides[0]], units[sides[1]], loud, marked, scale)
+        matrices.append({"name": f"{sides[0]} (rows) with {sides[1]}", "drawn": drawn})
+    strongest = _strongest(tables, units, max(scale / 20, quiet))
+    return {"name": name, "matrices": matrices, "strongest": strongest}
 
 
 def _strongest(
-    tables: dict[str, np.ndarray], units: dict[str, list[str]], scale: float
+    tables: dict[str, np.ndarray], units: dict[str, list[str]], least: float
 ) -> list[dict[str, str]]:
-    """The pairs of largest magnitude, those under a twentieth of the largest left out."""
+    """The pairs of largest magnitude, those below ``least`` left out."""
     found = [
         (float(t[u, w]), f"{n} {units[n][u]}", f"{m} {units[m][w]}")
         for pair, t in tables.items()
         for n, m in [pair.split("*")]
         for u, w in np.ndindex(*t.shape)
-        if abs(t[u, w]) > scale / 20
+        if abs(t[u, w]) > least
     ]
     found.sort(key=lambda item: -abs(item[0]))
     return [{"score": number(s), "first": a, "second": b} for s, a, b in found[:SHOWN]]
