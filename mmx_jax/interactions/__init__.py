@@ -1,8 +1,10 @@
 """Cross-modal measures: interaction indices, shares, information, and explanations of pairs.
 
 A table of game values ``[..., 2**M]`` is enough for the indices (bit m of the last index: player m
-is present); :func:`modality_games` makes such tables of models. The link is the model's, the mask
-distribution the intervention's, and every function states its cost in model evaluations.
+is present); :func:`modality_games` makes such tables of models. The link is the model's unless
+another is given (``as_model(model, "log-odds")`` puts one in its place where there is no such
+argument), the mask distribution the intervention's, and every function states its cost in model
+evaluations.
 """
 
 from mmx_jax.games import inverse_moebius, moebius, shapley_values

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.mapping import mean_over
+from mmx_jax.model import Link, as_model
 from mmx_jax.typing import (
     Explainer,
     Inputs,
@@ -90,14 +91,18 @@ class InteractionPart:
 
 
 def disentangle(
-    model: Model, background: Inputs, chunk: int | None = None
+    model: Model,
+    background: Inputs,
+    chunk: int | None = None,
+    link: str | Link | None = None,
 ) -> tuple[UnimodalPart, InteractionPart]:
     """The two parts of a model, whose outputs sum to the model's.
 
     Args:
-      model: the model, on the scale (link) on which "additive" is meant.
+      model: the model.
       background: inputs of N examples, the distribution of each modality on its own.
       chunk: model evaluations made at once.
+      link: the scale on which "additive" is meant; the model's own by default.
 
     Returns:
       both parts, as models. Cost: N**M model evaluations now, M N**(M-1) per call.
@@ -105,6 +110,7 @@ def disentangle(
     Raises:
       InputError: fewer than two modalities, or more than 2**20 combinations of the background.
     """
+    model = as_model(model, link)
     count, names = _size(background)
     if len(names) < 2:
         raise InputError("background", "has one modality", "give two or more")

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.mapping import Progress, map_examples, map_stacked
-from mmx_jax.model import SplitModel
+from mmx_jax.model import Link, SplitModel, as_model
 from mmx_jax.numerics import is_traced
 from mmx_jax.typing import ArrayLike, Inputs, Model
 
@@ -56,16 +56,17 @@ def all_pairs(
     chunk: int | None = None,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
+    link: str | Link | None = None,
 ) -> Float[np.ndarray, "N N K"]:
     """Outputs of a model on all pairs of a sample: input i of ``first``, input j of the rest.
 
     Args:
-      model: the model; its outputs before the link are what EMAP projects, so pass it with the
-        identity link.
+      model: the model.
       batch: N examples.
       first: the name or names of the modalities on one side; all others are on the other.
       chunk: rows of N model evaluations per call.
       mesh, progress: as in :func:`~mmx_jax.map_examples`.
+      link: the scale; the model's own by default. EMAP projects raw outputs: ``"identity"``.
 
     Returns:
       ``[N, N, K]``. Cost: N**2 model evaluations; with a ``SplitModel`` N encodings per modality
@@ -74,6 +75,7 @@ def all_pairs(
     Raises:
       UnknownNameError, InputError: names that the batch lacks, or nothing on the other side.
     """
+    model = as_model(model, link)
     names = (first,) if isinstance(first, str) else tuple(first)
     for name in names:
         if name not in batch:

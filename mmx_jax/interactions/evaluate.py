@@ -1,8 +1,8 @@
 """Models on many coalitions: the tables that the measures of this room take, and two metrics.
 
 Everything here runs whole data sets through :func:`~mmx_jax.map_examples`, a chunk of examples at a
-time. The mask distribution is the intervention's (fixed or marginal references), the link is the
-model's.
+time. The mask distribution is the intervention's (fixed or marginal references); the link is the
+model's, or the one given.
 """
 
 from typing import Any
@@ -17,6 +17,7 @@ from mmx_jax.errors import InputError
 from mmx_jax.games import MAX_PLAYERS
 from mmx_jax.intervention import coalition_game
 from mmx_jax.mapping import Progress, map_examples, map_stacked
+from mmx_jax.model import Link, as_model
 from mmx_jax.typing import ArrayLike, Inputs, Intervention, Model
 
 __all__ = ["accuracy", "coalition_outputs", "macro_f1", "modality_games"]
@@ -29,14 +30,16 @@ def coalition_outputs(
     chunk: int | None = None,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
+    link: str | Link | None = None,
 ) -> Float[np.ndarray, "examples coalitions outputs"]:
     """Outputs of every example under every coalition of modalities.
 
     Args:
       intervention: what replaces an absent modality.
-      model: with the link whose scale the game is played on.
+      model: the model.
       batch: inputs with a leading axis of examples.
       chunk, mesh, progress: as in :func:`~mmx_jax.map_examples`.
+      link: the scale the game is played on; the model's own by default.
 
     Returns:
       ``[examples, 2**M, outputs]``; bit m of the coalition: the m-th sorted modality is present.
@@ -55,7 +58,7 @@ def coalition_outputs(
     return map_examples(
         _all_coalitions,
         intervention,
-        model,
+        as_model(model, link),
         batch,
         in_axes=(None, None, 0),
         chunk=chunk,
@@ -77,17 +80,18 @@ def modality_games(
     chunk: int | None = None,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
+    link: str | Link | None = None,
 ) -> Float[np.ndarray, "examples coalitions"]:
     """The game of modalities of every example: its target's output under every coalition.
 
     Args:
-      intervention, model, batch, chunk, mesh, progress: as in :func:`coalition_outputs`.
+      intervention, model, batch, chunk, mesh, progress, link: as in :func:`coalition_outputs`.
       targets: the output of each example; the predicted class by default, as InterSHAP has it.
 
     Returns:
       ``[examples, 2**M]``, ready for :func:`~mmx_jax.interactions.intershap` and the indices.
     """
-    outputs = coalition_outputs(intervention, model, batch, chunk, mesh, progress)
+    outputs = coalition_outputs(intervention, model, batch, chunk, mesh, progress, link)
     chosen = np.argmax(outputs[:, -1], -1) if targets is None else np.asarray(targets)
     return np.take_along_axis(outputs, chosen[:, None, None], -1)[..., 0]
 

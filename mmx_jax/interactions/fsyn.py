@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmx_jax.dividends import top_set_dividends
+from mmx_jax.model import Link, as_model
 from mmx_jax.typing import Inputs, Intervention, Model, PRNGKey, Scores, Target, record
 
 __all__ = ["SynergisticFaithfulness", "fsyn"]
@@ -38,6 +39,7 @@ def fsyn(
     key: PRNGKey | None = None,
     budgets: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5),
     chunk: int | None = None,
+    link: str | Link | None = None,
 ) -> SynergisticFaithfulness:
     """Synergistic faithfulness of one explanation.
 
@@ -51,6 +53,7 @@ def fsyn(
       key: breaks ties; without it the first units win them.
       budgets: shares of each modality's units, above 0, at most 1.
       chunk: model evaluations made at once.
+      link: the scale; the model's own by default.
 
     Returns:
       the curve, its mean, and the dividend of the whole modalities. Cost:
@@ -60,5 +63,6 @@ def fsyn(
       InputError: budgets out of range.
     """
     shares = (*budgets, 1.0) if budgets else ()
+    model = as_model(model, link)
     dividends = top_set_dividends(intervention, model, scores, inputs, target, shares, key, chunk)
     return SynergisticFaithfulness(jnp.mean(dividends[:-1]), dividends[:-1], dividends[-1])

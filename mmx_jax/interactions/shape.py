@@ -16,6 +16,7 @@ from jaxtyping import Float, Integer, Num
 from mmx_jax.games import as_table, shapley_values
 from mmx_jax.interactions.evaluate import coalition_outputs, macro_f1, majority
 from mmx_jax.mapping import Progress
+from mmx_jax.model import Link
 from mmx_jax.typing import ArrayLike, Inputs, Intervention, Model, record
 
 __all__ = ["Shape", "performance_game", "shape"]
@@ -74,6 +75,7 @@ def performance_game(
     chunk: int | None = None,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
+    link: str | Link | None = None,
 ) -> Float[np.ndarray, "coalitions"]:
     """The performance of a model with the modalities of every coalition.
 
@@ -88,11 +90,12 @@ def performance_game(
         default. (The InterSHAP paper's SHAPE column mixes macro F1 with the *accuracy* of the
         majority vote: pass ``accuracy`` for it.)
       chunk, mesh, progress: as in :func:`~mmx_jax.map_examples`.
+      link: the scale on which the outputs of draws are averaged; the model's own by default.
 
     Returns:
       ``[2**M]``. Cost: 2**M model evaluations per example and reference draw.
     """
-    outputs = coalition_outputs(intervention, model, batch, chunk, mesh, progress)
+    outputs = coalition_outputs(intervention, model, batch, chunk, mesh, progress, link)
     classes = np.argmax(outputs, -1)
     labels = np.asarray(labels)
     values = [metric(classes[:, c], labels) for c in range(classes.shape[1])]

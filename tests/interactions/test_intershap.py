@@ -140,6 +140,8 @@ def test_link_decides(key):
 
     raw = modality_games(FeatureGates(modalities), as_model(logits), batch, np.zeros(64, int))
     soft = modality_games(FeatureGates(modalities), as_model(logits, "softmax"), batch)
+    given = modality_games(FeatureGates(modalities), logits, batch, link="softmax")
+    assert np.array_equal(given, soft)
     assert intershap(raw).total < 1e-2
     assert intershap(soft).total > 2
 
