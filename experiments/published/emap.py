@@ -48,7 +48,7 @@ def gap(model: SplitModel, data: Data, rows: int) -> float:
 def experiment(run: Options) -> Outcome:
     """Projects the worked example and the trained networks."""
     networks, seeds = Networks(run), run.network_seeds
-    rows = 200 if run.quick else 1500
+    rows, draws = (100, 10) if run.quick else (1500, DRAWS)
     table = np.array([[-1.3, 0.3, -0.2], [0.8, 3.0, 1.1], [1.1, -0.1, 0.7]])
     worst = float(np.max(np.abs(emap(table) - np.array([-0.8, 2.1, 0.5]))))
     claims = [at_most("worked example, largest error", {run.seed: worst}, 1e-6)]
@@ -71,7 +71,7 @@ def experiment(run: Options) -> Outcome:
         for seed in seeds:
             data, models = networks(setting, "late", seed)
             additive[seed] = abs(gap(models["last"], data, min(rows, 500)))
-            on_probabilities[seed] = float(scores(models["last"], data, DRAWS, seed)[0].total)
+            on_probabilities[seed] = float(scores(models["last"], data, draws, seed)[0].total)
         claims.append(at_most(f"late fusion, {setting}: gap of logits", additive, 1e-6))
         if setting != "redundancy":
             text = f"late fusion, {setting}: InterSHAP on probabilities"

@@ -51,7 +51,7 @@ class Scale:
     @classmethod
     def quick(cls) -> "Scale":
         """Small enough for a check that everything runs."""
-        return cls(examples=2000, epochs=16, learning_rate=1e-3, batch=100, draws=40)
+        return cls(examples=1000, epochs=16, learning_rate=1e-3, batch=100, draws=10)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """The reproductions: exact numbers, and generators and networks that are what they claim to be."""
 
 import dataclasses
+import importlib
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,9 +12,11 @@ from experiments.common import Run
 from experiments.published import exact_tables, pid_continuous
 from experiments.published.common import in_order, near
 from experiments.published.hdxor import SETTINGS, Scale, f1, make_data, train
-from mmx_jax.errors import UnknownNameError
+from experiments.published.networks import Networks, Options
+from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.interactions import all_pairs, emap
 from mmx_jax.model import IDENTITY
+from mmx_jax.runs import read_json, write_json
 
 TINY = Scale(examples=600, epochs=4, learning_rate=1e-3, batch=60, draws=10)
 
@@ -21,6 +25,47 @@ def test_every_exact_number():
     outcome = exact_tables.experiment(Run())
     assert len(outcome.claims) > 55
     assert [c["claim"] for c in outcome.claims if not c["passed"]] == []
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    return tmp_path_factory.mktemp("networks")
+
+
+@pytest.mark.parametrize(
+    "name", ["intershap_hdxor", "emap", "shape", "pid_continuous", "selection"]
+)
+def test_a_quick_run_of_every_script(name, networks, tmp_path):
+    """Numbers of a quick run mean nothing; every claim and table must be there and be written."""
+    script = importlib.import_module(f"experiments.published.{name}")
+    shared = name in ("intershap_hdxor", "emap", "shape")
+    run = Options(quick=True, networks=networks) if shared else Run(quick=True)
+    outcome = script.experiment(run)
+    full = read_json(Path(script.__file__).parent / "results" / f"{name}.json")
+    assert 0 < len(outcome.claims) <= len(full["claims"])
+    assert list(outcome.tables) == sorted(full["tables"], key=list(outcome.tables).index)
+    for title, rows in outcome.tables.items():
+        assert {frozenset(row) for row in rows} == {frozenset(r) for r in full["tables"][title]}
+    write_json(tmp_path / "results.json", {"claims": outcome.claims, "tables": outcome.tables})
+    assert ("command", f"python -m experiments.published.{name} --quick --seed 0") in [
+        (row["what"], row["value"]) for row in outcome.tables["made with"]
+    ]
+
+
+def test_networks_are_found_again_and_belong_to_their_source(tmp_path, monkeypatch):
+    monkeypatch.setattr(Options, "scale", TINY)
+    kept = Networks(Options(networks=tmp_path / "kept"))
+    data, first = kept("uniqueness", "late", 3)
+    monkeypatch.setattr("experiments.published.networks.train", None)  # not trained again
+    _, again = Networks(Options(networks=tmp_path / "kept"))("uniqueness", "late", 3)
+    assert list(again) == ["25%", "50%", "75%", "last", "best"]
+    for name, model in first.items():
+        for a, b in zip(jax.tree.leaves(model), jax.tree.leaves(again[name]), strict=True):
+            assert np.array_equal(a, b)
+    assert f1(again["last"], data) == f1(first["last"], data)
+    monkeypatch.setattr(Options, "scale", dataclasses.replace(TINY, epochs=8))
+    with pytest.raises(InputError, match="holds a run with another epochs"):
+        Networks(Options(networks=tmp_path / "kept"))
 
 
 def test_claims_can_fail():
