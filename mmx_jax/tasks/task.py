@@ -25,7 +25,8 @@ class Batch(NamedTuple):
         ``[n]``, true where only a set of units is the truth, because any of its copies would do;
         ``pairs``, ``{(n, m): bool [n, units_n, units_m]}``, the units of two modalities that
         interact on the scale of the log-odds (on probabilities sums bend too); ``optimal``
-        ``[n]``, the Bayes-optimal ``P(label = 1 | inputs)``.
+        ``[n]``, the Bayes-optimal ``P(label = 1 | inputs)``. The exact Shapley values and Moebius
+        coefficients of the modalities are :func:`~mmx_jax.tasks.exact_games` of the inputs.
     """
 
     inputs: Inputs

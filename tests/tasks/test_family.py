@@ -9,6 +9,7 @@ from mmx_jax import FeatureGates, Modality
 from mmx_jax.errors import InputError
 from mmx_jax.interactions import intershap
 from mmx_jax.model import LOG_ODDS
+from mmx_jax.numerics import derive_key
 from mmx_jax.tasks import (
     WORLDS,
     Bit,
@@ -16,6 +17,7 @@ from mmx_jax.tasks import (
     Place,
     Term,
     conflicting,
+    draw,
     exact_games,
     found,
     gate,
@@ -23,6 +25,7 @@ from mmx_jax.tasks import (
     misleading,
     mixture,
     redundancy,
+    release,
     suppressing,
     synergy,
     uniqueness,
@@ -271,6 +274,21 @@ def test_a_structure_within_one_modality_has_a_channel_for_each_part():
     within = {"text": Modality.tokens(8, 8)}
     result = identify(mixture("x", within, [(1.0, conflicting("text", "text"))]), examples=32)
     assert result.from_model, result.reasons
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("mixed", "e1b314f53be68d3c"), ("tabular-graphs", "6133bc000006ccf7")],
+)
+def test_the_released_examples_never_change(name, expected):
+    """A difference here alters the benchmark of others: it needs another release.VERSION."""
+    task = WORLDS[name](release.SEED)
+    key = derive_key(release.SEED, f"release {release.VERSION} of {name}, test")
+    batch = draw(task.sample, key, 64)
+    arrays = {"labels": batch.labels, "mode": batch.truth["mode"]}
+    arrays |= {f"relevant/{m}": r for m, r in batch.truth["relevant"].items()}
+    found = release.digest({n: np.asarray(a) for n, a in arrays.items()})
+    assert (release.VERSION, found[:16]) == ("1", expected)
 
 
 def test_only_declared_worlds_have_exact_games():
