@@ -13,8 +13,17 @@ from mmx_jax.report.svg import number
 
 __all__ = ["render"]
 
-LEADING = ("all three", "granger passes", "faithfulness passes", "stability passes")
-TRAILING = ("own set", "calls")
+LEADING = {
+    "all three": "share of the cells in which all three verdicts are pass",
+    "granger passes": "of the cells in which that verdict applies",
+    "faithfulness passes": "of the cells in which that verdict applies",
+    "stability passes": "of the cells in which that verdict applies",
+}
+TRAILING = {
+    "own set": "share of the units that hold 90 % of its magnitude",
+    "calls": "model calls of one explanation",
+}
+ABOUT = LEADING | {name: metric.about for name, metric in METRICS.items()} | TRAILING
 
 
 def render(results: dict[str, Any], pictures: list[dict[str, Any]], command: str) -> str:
@@ -47,6 +56,7 @@ def render(results: dict[str, Any], pictures: list[dict[str, Any]], command: str
         findings=_findings(results),
         boards=boards,
         blindness=tables["known blindness"],
+        about=ABOUT,
         worlds=[_world(entry) for entry in pictures],
         command=command,
     )
@@ -62,11 +72,16 @@ def _findings(results: dict[str, Any]) -> list[dict[str, str]]:
             "world and metric that claims to measure it.",
         }
     ]
-    out += [
-        {"kind": "bad", "text": f"{c['claim']} {c['threshold']:g}: {number(c['value'], 3)}"}
-        for c in claims
-        if not c["passed"]
-    ][:8]
+    failed = [c for c in claims if not c["passed"]]
+    for claim in failed[:8]:
+        world, _, what = (
+            claim["claim"].removesuffix(", at least").partition(": lead of the truth in ")
+        )
+        text = f"On {world} another explainer beats the truth in {what}"
+        by = "" if claim["value"] is None else f", by {number(-claim['value'], 3)}"
+        out.append({"kind": "bad", "text": text + by + "."})
+    if len(failed) > 8:
+        out.append({"kind": "bad", "text": f"And {len(failed) - 8} more, in results.json."})
     return out
 
 
@@ -140,12 +155,11 @@ def _agreement(model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _world(entry: dict[str, Any]) -> dict[str, Any]:
-    views = []
+    rows = []
     for name, scores in entry["scores"].items():
         scale = max((abs(v) for values in scores.values() for v in values), default=0.0)
-        views += [
+        views = [
             {
-                "name": name,
                 "modality": m,
                 "picture": picture(
                     entry["modalities"][m], entry["inputs"][m], scores[m], entry["relevant"][m],
@@ -154,4 +168,5 @@ def _world(entry: dict[str, Any]) -> dict[str, Any]:
             }
             for m in sorted(scores)
         ]  # fmt: skip
-    return {"name": entry["world"], "about": f"{entry['about']} ({entry['mode']})", "views": views}
+        rows.append({"name": name, "views": views})
+    return {"name": entry["world"], "about": f"{entry['about']} ({entry['mode']})", "rows": rows}

@@ -28,32 +28,36 @@ class Metric(NamedTuple):
       claims: whether it claims to measure the reference explanation, which must then not be beaten.
       sees: what it can see at all: ``"ranks"`` of units, ``"mass"`` per modality, ``"steadiness"``,
         or ``"scores"``.
+      about: what it is, in a line.
     """
 
     sign: int
     claims: bool
     sees: str
+    about: str
 
 
 METRICS = {
-    "violations": Metric(-1, True, "mass"),
-    "cross violations": Metric(-1, True, "mass"),
-    "over-claim": Metric(-1, True, "claims"),
-    "cross over-claim": Metric(-1, True, "claims"),
-    "unit over-claim": Metric(-1, True, "claims"),
-    "joint necessity": Metric(1, True, "ranks"),
-    "joint sufficiency holds": Metric(1, True, "ranks"),
-    "tpr": Metric(1, True, "ranks"),
-    "fdr": Metric(-1, True, "ranks"),
+    "violations": Metric(-1, True, "mass", "share of inputs where E_m reacts too little to m"),
+    "cross violations": Metric(-1, True, "mass", "the same of E_n where n and m interact"),
+    "over-claim": Metric(-1, True, "claims", "how much E_m changes where m changes nothing"),
+    "cross over-claim": Metric(-1, True, "claims", "the same of E_n where n and m don't interact"),
+    "unit over-claim": Metric(-1, True, "claims", "the same on single units that don't interact"),
+    "joint necessity": Metric(1, True, "ranks", "how much of the output its own set carries"),
+    "joint sufficiency holds": Metric(
+        1, True, "ranks", "share of inputs where its own set alone keeps the output"
+    ),
+    "tpr": Metric(1, True, "ranks", "share of the relevant units in its own set"),
+    "fdr": Metric(-1, True, "ranks", "share of its own set that is not relevant"),
     # with relevance, which does not order the relevant units: equal scores would beat exact ones
-    "rank correlation": Metric(1, False, "ranks"),
-    "deletion": Metric(-1, False, "ranks"),
-    "insertion": Metric(1, False, "ranks"),
-    "region perturbation": Metric(1, False, "ranks"),
-    "infidelity": Metric(-1, False, "scores"),
-    "fsyn": Metric(1, False, "ranks"),
-    "slope in a ball": Metric(-1, False, "steadiness"),
-    "slope on paths": Metric(-1, False, "steadiness"),
+    "rank correlation": Metric(1, False, "ranks", "Spearman's, of scores and relevance"),
+    "deletion": Metric(-1, False, "ranks", "area under the output as top units are removed"),
+    "insertion": Metric(1, False, "ranks", "area under the output as top units are added"),
+    "region perturbation": Metric(1, False, "ranks", "mean drop as top units are removed"),
+    "infidelity": Metric(-1, False, "scores", "squared error of scores for removed sets"),
+    "fsyn": Metric(1, False, "ranks", "joint dividend of the top sets of all modalities"),
+    "slope in a ball": Metric(-1, False, "steadiness", "largest quotient found in a ball"),
+    "slope on paths": Metric(-1, False, "steadiness", "largest quotient between inputs"),
 }
 
 LEAD = -1e-3
