@@ -44,7 +44,7 @@ from experiments.ranking import METRICS, agreement, blindness, board, not_beaten
 from experiments.resumable import WorkDirectory
 from mmx_jax import map_examples
 from mmx_jax.cli import explainers as table
-from mmx_jax.cli.console import Terminal, use_compilation_cache
+from mmx_jax.cli.console import Terminal, compile_quickly, use_compilation_cache
 from mmx_jax.cli.options import mesh_of
 from mmx_jax.errors import MmxError
 from mmx_jax.report.pictures import describe
@@ -213,6 +213,8 @@ def main() -> None:
     try:
         options = tyro.cli(Options, prog="python -m experiments.benchmark", description=__doc__)
         use_compilation_cache()
+        if options.quick:
+            compile_quickly()
         results = run(options)
     except MmxError as error:
         print(f"error: {error}", file=sys.stderr)

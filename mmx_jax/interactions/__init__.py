@@ -10,7 +10,14 @@ evaluations.
 from mmx_jax.games import inverse_moebius, moebius, shapley_values
 from mmx_jax.interactions.dime import DIME, InteractionPart, UnimodalPart, disentangle
 from mmx_jax.interactions.emap import all_pairs, emap
-from mmx_jax.interactions.evaluate import accuracy, coalition_outputs, macro_f1, modality_games
+from mmx_jax.interactions.evaluate import (
+    accuracy,
+    coalition_outputs,
+    macro_f1,
+    modality_games,
+    unit_game,
+    unit_games,
+)
 from mmx_jax.interactions.fsyn import SynergisticFaithfulness, fsyn
 from mmx_jax.interactions.indices import (
     Interactions,
@@ -92,4 +99,6 @@ __all__ = [
     "shapley_values",
     "subsets",
     "top_pairs",
+    "unit_game",
+    "unit_games",
 ]

@@ -14,13 +14,21 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Integer, PyTree
 
 from mmx_jax.errors import InputError
-from mmx_jax.games import MAX_PLAYERS
-from mmx_jax.intervention import coalition_game
+from mmx_jax.games import MAX_PLAYERS, memberships
+from mmx_jax.gates import unflatten
+from mmx_jax.intervention import coalition_game, value
 from mmx_jax.mapping import Progress, map_examples, map_stacked
 from mmx_jax.model import Link, as_model
-from mmx_jax.typing import ArrayLike, Inputs, Intervention, Model
+from mmx_jax.typing import ArrayLike, Inputs, Intervention, Model, Target
 
-__all__ = ["accuracy", "coalition_outputs", "macro_f1", "modality_games"]
+__all__ = [
+    "accuracy",
+    "coalition_outputs",
+    "macro_f1",
+    "modality_games",
+    "unit_game",
+    "unit_games",
+]
 
 
 def coalition_outputs(
@@ -94,6 +102,75 @@ def modality_games(
     outputs = coalition_outputs(intervention, model, batch, chunk, mesh, progress, link)
     chosen = np.argmax(outputs[:, -1], -1) if targets is None else np.asarray(targets)
     return np.take_along_axis(outputs, chosen[:, None, None], -1)[..., 0]
+
+
+def unit_game(
+    intervention: Intervention,
+    model: Model,
+    inputs: Inputs,
+    target: Target,
+    chunk: int | None = None,
+) -> Float[Array, "coalitions"]:
+    """The game whose players are the units of all modalities, of one example.
+
+    Args:
+      intervention, model, inputs, target: as everywhere.
+      chunk: coalitions computed at once.
+
+    Returns:
+      ``[2**units]``; players are the units of the first sorted modality, then of the next, and bit
+      p of the coalition says that player p is present. Cost: 2**units model evaluations (times
+      reference draws).
+
+    Raises:
+      InputError: more than 16 units in all.
+    """
+    units = intervention.units
+    total = sum(units.values())
+    if total > MAX_PLAYERS:
+        raise InputError(
+            "intervention",
+            f"has {total} units",
+            f"exact games take {MAX_PLAYERS}; use interactions.SampledPairs",
+        )
+
+    def play(coalition: Array) -> Array:
+        gates = unflatten(memberships(total, coalition), units)
+        return value(intervention, model, inputs, target, gates)
+
+    return map_stacked(play, jnp.arange(1 << total), chunk=chunk)
+
+
+def unit_games(
+    intervention: Intervention,
+    model: Model,
+    batch: Inputs,
+    targets: Integer[ArrayLike, "examples"],
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+    link: str | Link | None = None,
+) -> Float[np.ndarray, "examples coalitions"]:
+    """The games of units (:func:`unit_game`) of many examples, for indices of any order over units.
+
+    Args:
+      intervention, model, batch, chunk, mesh, progress, link: as in :func:`coalition_outputs`.
+      targets: the output of each example.
+
+    Returns:
+      ``[examples, 2**units]``, ready for the indices.
+    """
+    return map_examples(
+        unit_game,
+        intervention,
+        as_model(model, link),
+        batch,
+        np.asarray(targets),
+        in_axes=(None, None, 0, 0),
+        chunk=chunk,
+        mesh=mesh,
+        progress=progress,
+    )
 
 
 def predictions(

@@ -14,8 +14,9 @@ from jaxtyping import Array, Float
 from scipy import stats
 
 from mmx_jax.errors import InputError
-from mmx_jax.games import MAX_PLAYERS, memberships
+from mmx_jax.games import MAX_PLAYERS
 from mmx_jax.gates import unflatten
+from mmx_jax.interactions.evaluate import unit_game
 from mmx_jax.interactions.indices import shapley_interactions
 from mmx_jax.intervention import value
 from mmx_jax.mapping import accumulate, map_stacked
@@ -93,13 +94,7 @@ class ShapleyPairs:
         """Scores ``{(n, m): [units_n, units_m]}`` of one example for one target."""
         del key
         units = self.intervention.units
-        total = sum(units.values())
-
-        def play(coalition: Array) -> Array:
-            gates = unflatten(memberships(total, coalition), units)
-            return value(self.intervention, model, inputs, target, gates)
-
-        table = map_stacked(play, jnp.arange(1 << total), chunk=self.chunk)
+        table = unit_game(self.intervention, model, inputs, target, self.chunk)
         matrix = shapley_interactions(table, 2, self.index).matrix()
         start = _starts(units)
         return {

@@ -19,9 +19,12 @@ from mmx_jax.interactions import (
     all_pairs,
     disentangle,
     emap,
+    harsanyi,
     pair_faithfulness,
     pair_recovery,
+    shapley_interactions,
     top_pairs,
+    unit_games,
 )
 
 UNITS = FeatureGates({"a": Modality.columns(3), "b": Modality.columns(2), "c": Modality.columns(2)})
@@ -61,6 +64,27 @@ def test_bilinear_models_are_exact(explainer, key):
         assert np.allclose(found[pair], expected, atol=1e-3)
     assert np.isclose(pair_recovery(found, TRUTH).precision, 1)
     assert np.isclose(pair_recovery(found, TRUTH).auc, 1)
+
+
+def test_games_of_units_give_indices_of_any_order():
+    """Three units of three modalities whose product is the answer, beside a sum."""
+    columns = {n: Modality.columns(2) for n in "abc"}
+
+    def product(x):
+        return jnp.stack([x["a"][0] * x["b"][1] * x["c"][0] + x["a"][1], 0.0])
+
+    batch = {n: jnp.array([[1.0, 2.0], [3.0, -1.0]]) for n in "abc"}
+    games = unit_games(FeatureGates(columns), product, batch, np.zeros(2, int))
+    assert games.shape == (2, 64)
+    dividends = harsanyi(games)
+    # players: a0, a1, b0, b1, c0, c1
+    chex.assert_trees_all_close(dividends[0, 3, 4], np.array([2.0, -9.0]), atol=1e-5)
+    chex.assert_trees_all_close(dividends[1], np.array([2.0, -1.0]), atol=1e-5)
+    assert np.abs(dividends.values).sum() == pytest.approx(2 + 9 + 2 + 1, abs=1e-4)
+    triples = shapley_interactions(games, 3, "STII")
+    chex.assert_trees_all_close(triples[0, 3, 4], np.array([2.0, -9.0]), atol=1e-5)
+    with pytest.raises(InputError, match="has 18 units: exact games take 16"):
+        unit_games(FeatureGates({"a": Modality.columns(18)}), product, batch, np.zeros(2, int))
 
 
 def test_raw_second_derivatives():
