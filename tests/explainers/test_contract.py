@@ -212,6 +212,11 @@ def _coalitions(units):
     return {"x": Modality(groups, jnp.zeros((32, 32)))}
 
 
+def _rows(count):
+    background = jax.random.normal(KEY, (count, 32, 32))
+    return {"x": _image(8)["x"].with_marginal(background, count, KEY)}
+
+
 FEW_AND_MANY = {
     "IntegratedGradients": lambda n: ex.IntegratedGradients(_image(8), steps=32 * n, chunk=8),
     "SmoothGrad": lambda n: ex.SmoothGrad(_image(8), samples=32 * n, chunk=8),
@@ -220,6 +225,8 @@ FEW_AND_MANY = {
     "LIME": lambda n: ex.LIME(_image(8), samples=32 * n, chunk=8),
     "KernelSHAP": lambda n: ex.KernelSHAP(_image(8), samples=64 * n - 2, chunk=8),
     "PermutationShapley": lambda n: ex.PermutationShapley(_image(8), pairs=8 * n, chunk=8),
+    "OwenShapley": lambda n: ex.OwenShapley(_image(8), pairs=8 * n, chunk=8),
+    "FeaturePermutation": lambda n: ex.FeaturePermutation(_rows(32), samples=2 * n, chunk=8),
     "WithinShapley": lambda n: ex.WithinShapley(_coalitions(6 if n == 1 else 10), chunk=8),
     "ExactShapley": lambda n: ex.ExactShapley(_coalitions(6 if n == 1 else 10), chunk=8),
     "GNNExplainer": lambda n: ex.GNNExplainer(_image(8), steps=32 * n),
