@@ -72,16 +72,15 @@ class Plan:
     seeds: tuple[int, ...]
 
     def cells(self, quick: bool) -> list[tuple[str, str, int, list[str]]]:
-        """(model, world, seed, explainers)."""
+        """(model, world, seed, explainers); one seed after the other, so that whole ones are done."""
         out = []
         for model in self.models:
-            for world in self.worlds:
-                names = [e for e in self.explainers if model == "exact" or e != "truth"]
-                if quick and model == "trained":
-                    if world not in QUICK_TRAINED:
-                        continue
-                    names = [e for e in names if e in QUICK_TRAINED_EXPLAINERS] or names[:1]
-                out += [(model, world, seed, names) for seed in self.seeds]
+            names = [e for e in self.explainers if model == "exact" or e != "truth"]
+            worlds = self.worlds
+            if quick and model == "trained":
+                names = [e for e in names if e in QUICK_TRAINED_EXPLAINERS] or names[:1]
+                worlds = tuple(w for w in worlds if w in QUICK_TRAINED)
+            out += [(model, world, seed, names) for seed in self.seeds for world in worlds]
         return out
 
     def files(self, quick: bool, worlds: set[str]) -> list[str]:
