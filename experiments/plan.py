@@ -72,7 +72,7 @@ class Plan:
     seeds: tuple[int, ...]
 
     def cells(self, quick: bool) -> list[tuple[str, str, int, list[str]]]:
-        """(model, world, seed, explainers); one seed after the other, so that whole ones are done."""
+        """(model, world, seed, explainers), one seed after the other."""
         out = []
         for model in self.models:
             names = [e for e in self.explainers if model == "exact" or e != "truth"]
