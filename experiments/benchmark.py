@@ -213,8 +213,7 @@ def main() -> None:
     try:
         options = tyro.cli(Options, prog="python -m experiments.benchmark", description=__doc__)
         use_compilation_cache()
-        if options.quick:
-            compile_quickly()
+        compile_quickly()
         results = run(options)
     except MmxError as error:
         print(f"error: {error}", file=sys.stderr)

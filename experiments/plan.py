@@ -45,7 +45,7 @@ class Options(Run):
     seeds_count: int | None = None
     """How many seeds; 5 by default, 1 with --quick."""
     examples: int | None = None
-    """Judged per cell; 48 by default, 10 with --quick."""
+    """Judged per cell; 32 by default, 10 with --quick."""
     devices: int | None = None
     """Spread examples over so many devices."""
     jobs: int = 2
@@ -56,10 +56,14 @@ class Options(Run):
     """Files with explainers and worlds of your own."""
 
     def effort(self) -> Effort:
-        """How thoroughly a cell is measured."""
+        """How thoroughly a cell is measured.
+
+        Without Jacobians, which no column shows and which take half of the time: stability is that
+        of differences, in a ball and on paths (``mmx audit`` has all three).
+        """
         if self.quick:
             return Effort(self.examples or 10, 8, 2, 1, False, True, 300)
-        return Effort(self.examples or 48)
+        return Effort(self.examples or 32, 32, 8, 2, point=False)
 
 
 @dataclasses.dataclass(frozen=True)
