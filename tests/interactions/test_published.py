@@ -43,9 +43,9 @@ def test_a_quick_run_of_every_script(name, networks, tmp_path):
     outcome = script.experiment(run)
     full = read_json(Path(script.__file__).parent / "results" / f"{name}.json")
     assert 0 < len(outcome.claims) <= len(full["claims"])
-    assert list(outcome.tables) == sorted(full["tables"], key=list(outcome.tables).index)
-    for title, rows in outcome.tables.items():
-        assert {frozenset(row) for row in rows} == {frozenset(r) for r in full["tables"][title]}
+    assert set(full["tables"]) <= set(outcome.tables)  # what is committed can be made again
+    for title, rows in full["tables"].items():
+        assert {frozenset(r) for r in outcome.tables[title]} == {frozenset(row) for row in rows}
     write_json(tmp_path / "results.json", {"claims": outcome.claims, "tables": outcome.tables})
     assert ("command", f"python -m experiments.published.{name} --quick --seed 0") in [
         (row["what"], row["value"]) for row in outcome.tables["made with"]
