@@ -42,7 +42,7 @@ def test_a_quick_run_of_every_script(name, networks, tmp_path):
     run = Options(quick=True, networks=networks) if shared else Run(quick=True)
     outcome = script.experiment(run)
     full = read_json(Path(script.__file__).parent / "results" / f"{name}.json")
-    assert 0 < len(outcome.claims) <= len(full["claims"])
+    assert outcome.claims
     assert set(full["tables"]) <= set(outcome.tables)  # what is committed can be made again
     for title, rows in full["tables"].items():
         assert {frozenset(r) for r in outcome.tables[title]} == {frozenset(row) for row in rows}
