@@ -21,6 +21,7 @@ __all__ = [
     "derive_keys",
     "is_inexact",
     "is_traced",
+    "levels",
     "partition",
     "ranks",
     "safe_divide",
@@ -140,6 +141,19 @@ def spectral_norm(
 
     direction = jax.lax.fori_loop(0, steps, step, unit(jax.tree.unflatten(treedef, start)))
     return safe_norm(push(direction)), direction
+
+
+def levels(x: Float[Array, "n"], steps: int = 10_000) -> Float[Array, "n"]:
+    """Magnitudes in whole steps of the largest, so that rounding gives no rank.
+
+    Scores of units without effect, and effects of modalities that have none, differ from 0 and
+    from each other by rounding alone; ranked as they are they would be in any order.
+
+    >>> levels(jnp.array([-2.0, 1.0, 1e-7, 0.0])).tolist()
+    [10000.0, 5000.0, 0.0, 0.0]
+    """
+    size = jnp.abs(x)
+    return jnp.round(steps * safe_divide(size, jnp.max(size, initial=0.0), 0.0))
 
 
 def ranks(x: Float[Array, "n"]) -> Float[Array, "n"]:

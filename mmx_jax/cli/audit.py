@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import jax
 
 from mmx_jax.cli.bounds import Certificates, certify_column, radius_of
-from mmx_jax.cli.console import Terminal
+from mmx_jax.cli.console import Terminal, compile_quickly
 from mmx_jax.cli.explainers import CONTROLS, GRADIENT, METHODS, RESCALED, Setting, build
 from mmx_jax.cli.options import Options, mesh_of, metavar, not_yet, splitted
 from mmx_jax.cli.pairs import judge_pairs
@@ -65,6 +65,8 @@ class Audit(Options):
         if self.chunk is not None and self.chunk < 1:
             raise InputError("chunk", f"is {self.chunk}", "use a positive number of examples")
         stability = self.carried()
+        if self.model is None or self.quick:  # many programs, few examples each
+            compile_quickly()
         mesh = mesh_of(self.devices)
         terminal = Terminal()
         examples = self.examples

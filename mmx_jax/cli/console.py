@@ -77,7 +77,7 @@ def use_compilation_cache() -> Path | None:
 def compile_quickly() -> None:
     """Has XLA optimise less: a third less time to compile, programs a third slower.
 
-    For quick runs, which compile more than they compute; works until JAX first computes.
+    For runs that compile more than they compute; works until JAX first computes.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_backend_optimization_level" not in flags:

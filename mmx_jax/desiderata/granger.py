@@ -14,7 +14,7 @@ from mmx_jax.desiderata.constants import Constants
 from mmx_jax.desiderata.effects import ModelEffects, pair, pairs
 from mmx_jax.desiderata.explained import Changes
 from mmx_jax.desiderata.undefined import Undefined, number
-from mmx_jax.numerics import clopper_pearson, spearman
+from mmx_jax.numerics import clopper_pearson, levels, spearman
 
 __all__ = ["FRONTIER", "frontier", "granger", "granger_failures", "normaliser"]
 
@@ -68,8 +68,8 @@ def granger(
       ``alpha_q05``; ``violation_rate`` of ``c dE >= alpha df - beta R`` on active inputs with its
       exact ``violation_interval``; ``overclaim`` on inactive inputs and ``unit_overclaim`` on
       units without interaction, relative to :func:`normaliser`; ``spearman`` of dE and df over
-      all inputs; ``active`` and ``inactive``, how many inputs there are; ``frontier``
-      ``[[alpha, beta / R], ...]``.
+      all inputs, what differs by rounding being tied; ``active`` and ``inactive``, how many
+      inputs there are; ``frontier`` ``[[alpha, beta / R], ...]``.
     """
     mass = normaliser(effects, spread, constants)
     return {
@@ -123,7 +123,7 @@ def _pair(
             else _unit_overclaim(effects, name, units, active, spread, mass, constants)
         ),
         "spearman": number(
-            spearman(jnp.asarray(effect), jnp.asarray(change)),
+            spearman(levels(jnp.asarray(effect)), levels(jnp.asarray(change))),
             "the effect or the change of the explanation is the same on all inputs",
         ),
         "active": count,

@@ -18,7 +18,7 @@ from mmx_jax.desiderata.effects import pair
 from mmx_jax.desiderata.explained import ScoreRows
 from mmx_jax.errors import InputError
 from mmx_jax.modality import Modality
-from mmx_jax.numerics import is_inexact, partition, ranks, safe_divide, safe_norm
+from mmx_jax.numerics import is_inexact, levels, partition, ranks, safe_divide, safe_norm
 from mmx_jax.typing import Inputs, PRNGKey, Scores, record, static
 
 __all__ = [
@@ -254,5 +254,5 @@ def quotients(perturbed: Perturbations, intact: Scores, rows: ScoreRows) -> Quot
 
 def _rank_shift(before: Array, after: Array) -> Float[Array, ""]:
     """Mean change of rank by magnitude, relative to the largest possible change of one unit."""
-    moved = jnp.abs(ranks(jnp.abs(before)) - ranks(jnp.abs(after)))
+    moved = jnp.abs(ranks(levels(before)) - ranks(levels(after)))
     return jnp.mean(moved) / max(before.shape[0] - 1, 1)

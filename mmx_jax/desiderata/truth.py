@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from mmx_jax.desiderata.constants import DEFAULTS, Constants
 from mmx_jax.desiderata.undefined import Undefined, number
 from mmx_jax.gates import flatten, own_set, top_k
-from mmx_jax.numerics import safe_divide, spearman
+from mmx_jax.numerics import levels, safe_divide, spearman
 from mmx_jax.typing import PRNGKey, Scores, record
 
 __all__ = [
@@ -33,7 +33,7 @@ class Recovery:
     Attributes:
       tpr: share of the relevant units that the joint own set holds.
       fdr: share of the joint own set that is not relevant (0 for an empty set).
-      rank_correlation: Spearman's, of magnitudes and the truth.
+      rank_correlation: Spearman's, of magnitudes and the truth; what differs by rounding is tied.
     """
 
     tpr: Float[Array, ""]
@@ -72,7 +72,7 @@ def recovery(
         fdr=safe_divide(
             jnp.sum(own & ~real).astype(size.dtype), jnp.sum(own).astype(size.dtype), 0.0
         ),
-        rank_correlation=spearman(size, order, known),
+        rank_correlation=spearman(levels(size), levels(jnp.where(known, order, 0)), known),
     )
 
 

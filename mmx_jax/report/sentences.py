@@ -73,7 +73,7 @@ def sentence(
     says = "says" if example["predicted"] else "does not say"
     opening = f"The model {says} {example['target_name']} ({number(example['value'])})"
     if reasons:
-        text = f"{opening} because {' and '.join(reasons)}"
+        text = f"{opening} because {' and because '.join(reasons)}"
         return "; ".join([text, *rest]) + "."
     return f"{opening}; {'; '.join(rest)}."
 

@@ -69,3 +69,10 @@ def test_a_reference_that_misses_relevant_units_leaves_the_truth_open():
     assert leaves_open({"a": scores}, relevant, known, 1.0)
     assert not leaves_open({"a": scores}, relevant, known, 0.5)
     assert not leaves_open({"a": scores}, relevant, np.zeros(20, bool), 1.0)
+
+
+def test_rounding_has_no_rank():
+    relevant = {"a": jnp.array([True, False, False, False])}
+    exact, noisy = jnp.array([1.0, 0, 0, 0]), jnp.array([1.0, 3e-8, -1e-8, 2e-8])
+    for scores in (exact, noisy):
+        assert float(recovery({"a": scores}, relevant).rank_correlation) == pytest.approx(1.0)

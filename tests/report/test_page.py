@@ -128,12 +128,12 @@ def test_a_sentence_names_only_units_that_pass(panels):
     said = sentence(example, explanation, specs)
     assert said == (
         "The model says seven (.97) because the image shows it at patch (2, 2) "
-        "and the note says 'seven'."
+        "and because the note says 'seven'."
     )
     example["predicted"], explanation["scores"]["image"][5] = False, -0.6
     assert sentence(example, explanation, specs) == (
         "The model does not say seven (.97) because the image speaks against it at patch (2, 2) "
-        "and the note says 'seven'."
+        "and because the note says 'seven'."
     )
     explanation["named"]["image"] = []
     example["state"]["note"], example["effects"]["note"] = "inactive", 0.01
