@@ -27,7 +27,7 @@ from mmx_jax.numerics import derive_key
 __all__ = ["Options", "check_structure", "experiment"]
 
 SHAPES = {"a": 3, "b": 2}
-METHODS = ("interval", "affine", "full", "quadratic")
+METHODS = ("quadratic", "shaped", "interval", "affine", "full")
 SLACK = 1e-9
 """Relative rounding of the sampled norms, which are computed in float64."""
 
@@ -78,7 +78,7 @@ def check_structure(seed: int, nets: int, points: int) -> dict[str, Any]:
     def bounds(weights: Any, x: Any, r: Any) -> Any:
         lifted = lift(lambda d: model(weights, d), x)
         radius = {"a": r, "b": 0.5 * r}
-        search = {"restarts": 4, "steps": 12}
+        search: dict[str, Any] = {"restarts": 4, "steps": 12}
         found = lipschitz_bounds(explain(lifted), x, radius, norm, method, **search)
         return found.certified, found.searched, found.status
 

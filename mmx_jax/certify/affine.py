@@ -62,11 +62,13 @@ class Scope:
     somewhere in the set; results then follow the choice at the center and hold only there.
     """
 
-    def __init__(self, ball: Ball, degree: int, symbols: int):
+    def __init__(self, ball: Ball, degree: int, symbols: int, shaped: bool = False):
         self.ball, self.degree, self.symbols = ball, degree, symbols
         self.used = 0
         self.undecided: list[Array] = []
         self._spreads: dict[int, Any] = {}
+        self.shaped = shaped and degree == 2 and symbols > 0
+        self._shapes: list[tuple[Array, Array]] = []
 
     def take(self, count: int) -> bool:
         """Claims symbols where the budget allows it."""
@@ -74,6 +76,32 @@ class Scope:
             return False
         self.used += count
         return True
+
+    def shape(self, sizes: Array, shape: Any, count: int) -> None:
+        """Notes how the newest ``count`` symbols depend on the place, relative to their sizes."""
+        dim = self.ball.dim
+        bend, flat = jnp.zeros((count, dim, dim)), jnp.ones(count)
+        if shape is not None:
+            known = jnp.moveaxis(shape.bend.reshape(dim, dim, count), -1, 0)
+            loss = gamma(1 << 16) * dim * dim * sizes  # sums of so many terms made the bends
+            rest = up(shape.flat.ravel() + loss, 8)
+            usable = (sizes > 0) & jnp.isfinite(rest)
+            usable &= jnp.max(jnp.abs(known), (1, 2)) <= 4 * sizes
+            safe = jnp.where(usable, sizes, 1.0)
+            bend = jnp.where(usable[:, None, None], known / safe[:, None, None], bend)
+            flat = jnp.where(usable, jnp.where(usable, rest, 0.0) / safe, flat)
+        self._shapes.append((bend, flat))
+
+    def shapes_of(self, count: int) -> tuple[Array, Array]:
+        """``bend [count, dim, dim]`` and ``flat [count]`` of the first symbols."""
+        bends, flats = zip(*self._shapes, strict=True)
+        return jnp.concatenate(bends)[:count], jnp.concatenate(flats)[:count]
+
+    def inner(self) -> "Scope":
+        """A scope for the body of a loop, whose symbols don't leave it."""
+        scope = Scope(self.ball, self.degree, self.symbols, self.shaped)
+        scope.used, scope._shapes = self.used, list(self._shapes)
+        return scope
 
     def decided(self) -> Array:
         """Whether every choice made so far is the same all over the set."""

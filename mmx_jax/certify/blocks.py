@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mmx_jax.certify.affine import Scope, constant, linear_map
+from mmx_jax.certify.affine import constant, linear_map
 from mmx_jax.certify.interpret import interpret
 from mmx_jax.certify.norms import ball_spectral, perron, spectral
 from mmx_jax.certify.ranges import parts, spread
@@ -88,7 +88,7 @@ def certified_spectral(
     start = region.form(plan.degree)
 
     def sweep(direction: Array, owner: Array) -> tuple[Array, ...]:
-        scope = Scope(region.ball, plan.degree, plan.symbols)
+        scope = plan.scope(region.ball)
         (out,) = interpret(scope, program.sweep, [start, constant(direction)])
         seen = lefts[owner]
         turned = linear_map(out, lambda v: v @ seen, lambda v: v @ jnp.abs(seen), seen.shape[0])
@@ -126,7 +126,7 @@ def certified_rows(
     start = region.form(plan.degree)
 
     def sweep(direction: Array, row: Array) -> Array:
-        scope = Scope(region.ball, plan.degree, plan.symbols)
+        scope = plan.scope(region.ball)
         (out,) = interpret(scope, program.sweep, [start, constant(direction)])
         signs = jnp.where(row >= 0, 1.0, -1.0)
         signed = linear_map(out, lambda v: v * signs, lambda v: v)

@@ -9,9 +9,10 @@ from jaxtyping import Array
 
 from mmx_jax.certify.affine import Form, Scope, align, constant, layout, linear_map
 from mmx_jax.certify.extremes import value_range
-from mmx_jax.certify.ranges import add_noise, spread, tighten
+from mmx_jax.certify.ranges import add_noise, shape_of, spread, tighten
 from mmx_jax.certify.relaxations import polynomial
 from mmx_jax.certify.rounding import TINY, gamma, up
+from mmx_jax.certify.shapes import Shape, quad_sum
 
 __all__ = ["add", "as_form", "bilinear", "scale", "unary", "wide"]
 
@@ -51,13 +52,38 @@ def scale(x: Form, factor: Array, absolute: Array | None = None) -> Form:
 
 def unary(x: Form, scope: Scope, name: str, order: int = 0, a: float = 0.0) -> Form:
     """Derivative ``order`` of a nonlinear function of a form, by its best polynomial model."""
-    linear_part, rest, low, high = spread(x, scope)
-    model = polynomial(name, order, a, x.center, low, high, linear_part, rest, min(scope.degree, 2))
+    linear, rest, low, high = spread(x, scope)
+    inner = shape_of(x, scope)
+    alike = jnp.ones(())
+    if inner is not None and x.lin is not None:
+        alike = likeness(x.lin, linear, scope.ball)
+    degree = min(scope.degree, 2)
+    model = polynomial(name, order, a, x.center, low, high, linear, rest, degree, alike)
     least, most = value_range(name, order, a, low, high)
-    return _compose(x, scope, model, least, most)
+    shape = None
+    if inner is not None and x.lin is not None:
+        # delta^2 <= (1 + rest/linear) (lin u)^2 + (1 + linear/rest) rest(u)^2
+        line = model.square * (1 + rest / jnp.where(linear > 0, linear, 1.0))
+        other = model.square * (linear + rest) + jnp.abs(model.curve) * (2 * linear + rest)
+        bend = line * x.lin[:, None] * x.lin[None] + other * inner.bend
+        shape = Shape(bend, up(model.flat + other * inner.flat, 8))
+    return _compose(x, scope, model, least, most, shape)
 
 
-def _compose(x: Form, scope: Scope, model: Any, least: Array, most: Array) -> Form:
+def likeness(lin: Array, size: Array, ball: Any) -> Array:
+    """How alike the directions of all entries are: the share of a sum of squares of them that can
+    be reached at one place."""
+    weights = size / (jnp.sum(size) + TINY)
+    unit = lin / jnp.where(size > 0, size, 1.0)
+    flat = unit.reshape(unit.shape[0], -1)
+    both = (flat * weights.ravel()) @ flat.T
+    share = jnp.sum(quad_sum(both, ball)[1])
+    return jnp.where(share < 1.0, share, 1.0)  # a choice between sound models: needs no margin
+
+
+def _compose(
+    x: Form, scope: Scope, model: Any, least: Array, most: Array, shape: Shape | None
+) -> Form:
     """``constant + slope delta + curve delta^2 +- remainder`` as a form in x's symbols."""
     slope, curve = model.slope, model.curve
     box, mag, _ = tighten(x).err
@@ -83,7 +109,7 @@ def _compose(x: Form, scope: Scope, model: Any, least: Array, most: Array) -> Fo
     mag = jnp.maximum(mag, jnp.abs(mid) + rad)
     mag = jnp.where(jnp.isfinite(mag), mag, jnp.inf)
     err = jnp.stack([jnp.where(jnp.isnan(box), jnp.inf, box), mag, rad])
-    return add_noise(Form(rows, err, degree, x.dim, x.noise), model.remainder, scope)
+    return add_noise(Form(rows, err, degree, x.dim, x.noise), model.remainder, scope, shape)
 
 
 def bilinear(
@@ -125,11 +151,14 @@ def bilinear(
         + rounding
     )
     rows = rows.at[0].set(center).at[1].set(mid)
+    shape = None
     if degree == 2 and x.degree and y.degree:
         outer = jax.vmap(lambda u: jax.vmap(lambda v: apply(u, v))(wy.lin))(wx.lin)
         start = 2 + dim
         rows = rows.at[start : start + dim**2].add(outer.reshape(-1, *outer.shape[2:]))
         loose = apply(linx, resty) + apply(restx, liny) + apply(restx, resty)
+        left, right = (lambda v: apply(linx, v)), (lambda v: apply(v, liny + resty))
+        shape = _product_shape(x, y, scope, left, right, terms)
     else:
         loose = apply(linx + restx, liny + resty)
     remainder = up(loose, 2 * terms + 8)
@@ -138,7 +167,28 @@ def bilinear(
     mag = up(apply(magx, magy) + remainder, terms + 4)
     err = jnp.stack([box, mag, rad])
     err = jnp.where(jnp.isnan(err), jnp.inf, err)
-    return add_noise(Form(rows, err, degree, dim, noise), remainder, scope)
+    return add_noise(Form(rows, err, degree, dim, noise), remainder, scope, shape)
+
+
+def _product_shape(
+    x: Form,
+    y: Form,
+    scope: Scope,
+    left: Callable[[Array], Array],
+    right: Callable[[Array], Array],
+    terms: int,
+) -> Shape | None:
+    """``|lin x| rest(y) + rest(x) |lin y + rest y|`` with the first factor at its largest."""
+    sx, sy = shape_of(x, scope), shape_of(y, scope)
+    if sx is None or sy is None:
+        return None
+    dim = scope.ball.dim
+    bends = [
+        jax.vmap(apply)(s.bend.reshape(-1, *s.flat.shape)) for s, apply in ((sx, right), (sy, left))
+    ]
+    bend = bends[0] + bends[1]
+    flat = up(right(sx.flat) + left(sy.flat), 2 * terms + 8)
+    return Shape(bend.reshape(dim, dim, *bend.shape[1:]), flat)
 
 
 def _middle(low: Array, high: Array) -> tuple[Array, Array]:

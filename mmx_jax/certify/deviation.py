@@ -82,7 +82,7 @@ def _deviations(
     searched, certified = {}, {}
     with jax.enable_x64(True):
         plan = Plan.choose(method, region.ball.dim, *program_sizes(program.primal), memory)
-        scope = Scope(region.ball, plan.degree, plan.symbols)
+        scope = plan.scope(region.ball)
         (moved,) = interpret(scope, program.primal, [region.form(plan.degree)])
         still = Region(inputs, 0.0, norm)
         (fixed,) = interpret(Scope(still.ball, 0, 0), program.primal, [still.form(0)])

@@ -206,5 +206,6 @@ _SINGLE: dict[str, Callable[..., Any]] = {name: _direct for name in DIRECT} | {
     "max": lambda e, m, read: maximum(*map(read, e.invars)),
     "min": lambda e, m, read: -maximum(*[-read(a) for a in e.invars]),
     "reduce_max": lambda e, m, read: highest(read(e.invars[0]), tuple(e.params["axes"])),
+    "reduce_min": lambda e, m, read: -highest(-read(e.invars[0]), tuple(e.params["axes"])),
     "reduce_window_max": _pool,
 }

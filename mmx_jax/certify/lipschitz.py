@@ -14,84 +14,29 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from mmx_jax.certify.affine import Scope
 from mmx_jax.certify.blocks import Blocks, certified_rows, certified_spectral
+from mmx_jax.certify.branch import branch
 from mmx_jax.certify.evaluation import evaluate
 from mmx_jax.certify.interpret import interpret
 from mmx_jax.certify.lift import lift
 from mmx_jax.certify.program import Plan, Program, program_sizes
 from mmx_jax.certify.region import Region
+from mmx_jax.certify.results import BROKEN, INFINITE, PROVEN, UNDEFINED, LipschitzBounds
 from mmx_jax.certify.rounding import round_down, round_up
 from mmx_jax.certify.search import climb, norm_below
-from mmx_jax.errors import InputError, MmxError
+from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.numerics import derive_key, is_traced
-from mmx_jax.typing import Inputs, record, static
+from mmx_jax.typing import Inputs
 
 __all__ = [
-    "CertificateError",
-    "LipschitzBounds",
     "explanation_bounds",
     "lipschitz_bounds",
     "search_starts",
 ]
 
-PROVEN, INFINITE, BROKEN, UNDEFINED = range(4)
-Pair = tuple[str, str]
-
-
-class CertificateError(MmxError):
-    """A bound that can't be used: it is infinite, or the sandwich is broken."""
-
-
-@record
-class LipschitzBounds:
-    """Bounds of ``sup ||dE_n / dx_m||`` over a product of balls, per pair ``(n, m)``.
-
-    Attributes:
-      point: the constant at the center.
-      searched: the largest found in the set, a lower bound.
-      certified: a proven upper bound; infinite where nothing could be proven.
-      status: per pair an int32: 0 proven, 1 infinite, 2 a broken sandwich, 3 undefined at the
-        center.
-      method: the domain used: ``"interval"``, ``"affine"``, ``"full"`` or ``"quadratic"``.
-      norm: 2 or inf.
-      lifted: False where the function holds nonlinearities that were not lifted before it was
-        differentiated; its bounds are sound, but looser than they need be.
-    """
-
-    point: dict[Pair, Float[Array, ""]]
-    searched: dict[Pair, Float[Array, ""]]
-    certified: dict[Pair, Float[Array, ""]]
-    status: dict[Pair, Array]
-    method: str = static(default="auto")
-    norm: float = static(default=2)
-    lifted: bool = static(default=True)
-
-    def check(self) -> "LipschitzBounds":
-        """Raises where a bound is infinite or the sandwich is broken; returns itself otherwise."""
-        for pair, code in self.status.items():
-            worst = int(np.max(code))
-            if worst == UNDEFINED:
-                raise InputError(
-                    "fn",
-                    f"has a NaN or infinite derivative ({pair[0]} <- {pair[1]}) at the inputs",
-                    "check its weights, and that the inputs are not at a pole",
-                )
-            if worst == BROKEN:
-                raise CertificateError(
-                    f"({pair[0]} <- {pair[1]}): point <= searched <= certified does not hold; "
-                    "this is a defect of the package, please report it"
-                )
-            if worst == INFINITE:
-                raise CertificateError(
-                    f"({pair[0]} <- {pair[1]}): the bound is infinite: within the radius an "
-                    "operation meets a pole (log, sqrt, division) or the explanation jumps (the "
-                    "derivative of relu, a comparison); reduce the radius, smooth the model, or "
-                    "use certify.deviation_bounds"
-                )
-        return self
+PER = ("pair", "row", "joint")
 
 
 def lipschitz_bounds(
@@ -101,11 +46,15 @@ def lipschitz_bounds(
     norm: float = 2,
     method: str = "auto",
     *,
+    per: str = "pair",
     restarts: int = 16,
     steps: int = 40,
+    splits: int = 0,
     memory: float = 64e6,
 ) -> LipschitzBounds:
     """The sandwich ``point <= searched <= certified`` for every pair of modalities.
+
+    Interval bounds can stand in a loss; take its gradient within ``jax.enable_x64(True)``.
 
     Args:
       fn: a pure function from the inputs of one example to a dict of real arrays. Close it over a
@@ -115,9 +64,15 @@ def lipschitz_bounds(
         those not named) freezes a modality, whose derivative is bounded all the same.
       norm: 2 (l2 balls, 2 to 2 norms) or ``numpy.inf`` (boxes, inf to inf).
       method: ``"interval"``, ``"affine"`` (remainders in a box), ``"full"`` (every remainder a
-        symbol), ``"quadratic"`` (full, and products of inputs kept), or ``"auto"``.
+        symbol), ``"quadratic"`` (full, and products of inputs kept), ``"shaped"`` (quadratic, and
+        remainders that know where they are small; twice the time to compile), or ``"auto"``, which
+        takes quadratic or full by size.
+      per: ``"pair"`` bounds every block ``(n, m)``; ``"row"`` what all inputs together do to n, as
+        ``(n, "*")``; ``"joint"`` the whole Jacobian, as ``("*", "*")``.
       restarts: of the search; 0 searches the center only.
       steps: of each ascent.
+      splits: how many cells :mod:`~mmx_jax.certify.branch` may halve; pays up to about ten moving
+        coordinates.
       memory: bytes that the largest value may take; steers ``"auto"`` and chunking.
 
     Raises:
@@ -125,7 +80,14 @@ def lipschitz_bounds(
       CertificateError: outside ``jit``, a sandwich that does not hold.
     """
     region = Region(inputs, radius, norm)  # raises on bad input before anything is traced
-    call = partial(_sandwich, fn, norm=norm, method=method, sizes=(restarts, steps, memory))
+    if per not in PER:
+        raise UnknownNameError("per", per, PER)
+    if min(restarts, steps, splits) < 0:
+        raise InputError(
+            "restarts, steps, splits", f"are {restarts}, {steps}, {splits}", "use 0 or more"
+        )
+    sizes = (restarts, steps, splits, memory)
+    call = partial(_sandwich, fn, norm=norm, method=method, per=per, sizes=sizes)
     if any(is_traced(leaf) for leaf in jax.tree.leaves((region.inputs, region.radius))):
         return call(inputs, region.radius)
     # eagerly, thousands of small operations would be compiled one by one; the radius is a constant
@@ -137,7 +99,14 @@ def lipschitz_bounds(
 
 
 def _sandwich(
-    fn: Any, inputs: Inputs, radius: Any, *, norm: float, method: str, sizes: tuple[int, int, float]
+    fn: Any,
+    inputs: Inputs,
+    radius: Any,
+    *,
+    norm: float,
+    method: str,
+    per: str,
+    sizes: tuple[int, int, int, float],
 ) -> LipschitzBounds:
     region = Region(inputs, radius, norm)
     program = Program(fn, region)
@@ -145,7 +114,7 @@ def _sandwich(
     outer = jnp.result_type(region.vector())
     dtype = np.dtype(outer) if outer in (jnp.float32, jnp.float64) else np.dtype("float32")
     with jax.enable_x64(True):
-        bounds = _bounds(program, region, starts, method, *sizes)
+        bounds = _bounds(program, region, starts, method, per, *sizes)
         cast = {"point": round_down, "searched": round_down, "certified": round_up}
         final = {
             name: {pair: fit(value, dtype) for pair, value in bounds[name].items()}
@@ -171,12 +140,16 @@ def _bounds(
     region: Region,
     starts: Array,
     method: str,
+    per: str,
     restarts: int,
     steps: int,
+    splits: int,
     memory: float,
 ) -> dict[str, Any]:
     norm = region.ball.norm
-    blocks = Blocks(program.spans, region.spans, program.outputs, region.dim)
+    outs = {"*": slice(0, program.outputs)} if per == "joint" else program.spans
+    ins = {"*": slice(0, region.dim)} if per != "pair" else region.spans
+    blocks = Blocks(outs, ins, program.outputs, region.dim)
 
     def push(x: Array, t: Array) -> Array:
         return evaluate(program.push, [x, t])[0]
@@ -196,12 +169,16 @@ def _bounds(
         searched = jnp.maximum(point, jnp.stack(others))
 
     plan = Plan.choose(method, region.ball.dim, *program_sizes(program.sweep), memory)
-    if norm == 2:
-        certified = certified_spectral(program, region, plan, blocks, at_center)
-    else:
-        certified = certified_rows(program, region, plan, blocks, at_center)
+    certify = certified_spectral if norm == 2 else certified_rows
+    certified = certify(program, region, plan, blocks, at_center)
+    if splits and region.moving:
+
+        def of_cell(cell: Any) -> Array:
+            return certify(program, cell, plan, blocks, jacobian(cell.center))
+
+        certified = branch(region, certified, searched, of_cell, splits)
     if program.chooses:  # derivatives don't show jumps
-        scope = Scope(region.ball, plan.degree, plan.symbols)
+        scope = plan.scope(region.ball)
         interpret(scope, program.primal, [region.form(plan.degree)])
         certified = jnp.where(scope.decided(), certified, jnp.inf)
     certified = jnp.where(jnp.isnan(certified), jnp.inf, certified)
@@ -240,7 +217,7 @@ def explanation_bounds(
       radius: as for :func:`lipschitz_bounds`, as are the rest.
       norm: 2 or inf.
       method: the domain.
-      **settings: ``restarts``, ``steps``, ``memory``.
+      **settings: ``per``, ``restarts``, ``steps``, ``splits``, ``memory``.
     """
     lifted = lift(model, inputs)
     bounds = lipschitz_bounds(

@@ -50,8 +50,7 @@ def scan_rule(scope: Scope, params: Any, step: Any, operands: list[Any]) -> list
     ]
 
     def once(state: Any, x: Any) -> tuple[Any, Any]:
-        inner = Scope(scope.ball, scope.degree, scope.symbols)
-        inner.used = noise
+        inner = scope.inner()
         outs = run(body.jaxpr, body.consts, [*consts, *state, *x], lambda e, o: step(inner, e, o))
         return outs[:ni], [*outs[ni:], ~inner.decided()]
 

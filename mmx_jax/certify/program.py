@@ -9,6 +9,7 @@ import numpy as np
 from jax.extend.core import Literal, jaxpr_as_fun
 from jaxtyping import Array
 
+from mmx_jax.certify.affine import Ball, Scope
 from mmx_jax.certify.graph import flatten, trace
 from mmx_jax.certify.interpret import chooses
 from mmx_jax.certify.lift import DIRECT, rewrite
@@ -22,7 +23,7 @@ __all__ = ["METHODS", "Plan", "Program", "program_sizes"]
 QUADRATIC_DIM = 64
 """Up to so many moving entries products of inputs are kept: time grows with their square."""
 
-METHODS = ("auto", "interval", "affine", "full", "quadratic")
+METHODS = ("auto", "interval", "affine", "full", "quadratic", "shaped")
 
 
 @record
@@ -43,13 +44,21 @@ class Plan:
         if method == "auto":
             small = dim <= QUADRATIC_DIM and dim * dim <= entries / 2
             method = "quadratic" if small else "full"
-        degree = {"interval": 0, "affine": 1, "full": 1, "quadratic": 2}[method]
+        degree = {"interval": 0, "affine": 1, "full": 1}.get(method, 2)
         base = 2 + (dim if degree else 0) + (dim * dim if degree == 2 else 0)
         symbols = 0
-        if method in ("full", "quadratic"):
+        if method in ("full", "quadratic", "shaped"):
             symbols = int(min(nodes, max(entries - base, 0)))
-        chunk = max(1, int(4 * entries / (base + symbols)))
+        rows = base + symbols
+        if method == "shaped":
+            symbols = min(symbols, int(memory / 8 / max(dim * dim, 1)))
+            rows += symbols * dim * dim // max(largest, 1) + 2 * dim * dim
+        chunk = max(1, int(4 * entries / rows))
         return Plan(method, degree, symbols, chunk)
+
+    def scope(self, ball: Ball) -> Scope:
+        """A fresh scope of an analysis over this ball."""
+        return Scope(ball, self.degree, self.symbols, self.method == "shaped")
 
 
 def program_sizes(closed: Any) -> tuple[int, int]:

@@ -5,37 +5,11 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from mmx_jax.certify.affine import Ball, Form, Scope, layout
-from mmx_jax.certify.norms import spectral
+from mmx_jax.certify.affine import Form, Scope, layout
 from mmx_jax.certify.rounding import TINY, gamma, up
+from mmx_jax.certify.shapes import Shape, absolute, ball_sum, noise_shape, quad_sum, top
 
-__all__ = ["add_noise", "parts", "spread", "tighten"]
-
-
-def _ball_sum(lin: Array, ball: Ball) -> Array:
-    """``sup |sum_i u_i lin_i|`` over the set, entry by entry."""
-    if ball.norm != 2:
-        return up(jnp.sum(jnp.abs(lin), 0), ball.dim)
-    parts = [jnp.sqrt(jnp.sum(jnp.square(lin[b]), 0)) for b in ball.blocks()]
-    return up(sum(parts[1:], parts[0]), ball.dim + 8)
-
-
-def _quad_sum(quad: Array, ball: Ball) -> tuple[Array, Array]:
-    """Middle and half width of a range that holds ``u^T quad u`` over the set."""
-    if ball.norm != 2:
-        # u_i^2 lies in [0, 1]
-        diagonal = jnp.moveaxis(jnp.diagonal(quad), -1, 0)
-        half = 0.5 * jnp.sum(jnp.abs(diagonal), 0)
-        total = jnp.sum(jnp.abs(quad + jnp.swapaxes(quad, 0, 1)), (0, 1)) * 0.5
-        return 0.5 * jnp.sum(diagonal, 0), up(total - half + gamma(1) * total, ball.dim**2)
-    moved = jnp.moveaxis(quad, (0, 1), (-2, -1))
-    total = jnp.zeros(quad.shape[2:])
-    blocks = ball.blocks()
-    for i, b in enumerate(blocks):
-        for c in blocks[i:]:
-            part = moved[..., b, c] + jnp.swapaxes(moved[..., c, b], -1, -2)
-            total = total + spectral(part if b != c else 0.5 * part)
-    return jnp.zeros_like(total), up(total, len(blocks) ** 2 + 2)
+__all__ = ["add_noise", "parts", "shape_of", "spread", "tighten"]
 
 
 def spread(form: Form, scope: Scope) -> tuple[Array, Array, Array, Array]:
@@ -47,17 +21,35 @@ def spread(form: Form, scope: Scope) -> tuple[Array, Array, Array, Array]:
     """
     seen = scope._spreads.get(id(form))
     if seen is None:  # the form is held, so that its id is not given to another
-        seen = scope._spreads[id(form)] = (form, _spread(form, scope))
+        seen = scope._spreads[id(form)] = (form, *_spread(form, scope))
     return seen[1]
 
 
-def _spread(form: Form, scope: Scope) -> tuple[Array, Array, Array, Array]:
+def shape_of(form: Form, scope: Scope) -> Shape | None:
+    """How everything beside a form's center and linear part depends on the place, if known."""
+    spread(form, scope)
+    return scope._spreads[id(form)][2]
+
+
+def _spread(form: Form, scope: Scope) -> tuple[tuple[Array, Array, Array, Array], Shape | None]:
     zero = jnp.zeros(form.shape)
     lin, quad, noises = form.lin, form.quad, form.noises
-    linear = zero if lin is None else _ball_sum(lin, scope.ball)
-    shift, curved = (zero, zero) if quad is None else _quad_sum(quad, scope.ball)
+    linear = zero if lin is None else ball_sum(lin, scope.ball)
+    shift, curved = (zero, zero) if quad is None else quad_sum(quad, scope.ball)
     noisy = zero if noises is None else up(jnp.sum(jnp.abs(noises), 0), form.noise)
+    shape = None
+    if lin is not None and scope.shaped:
+        shape = Shape(jnp.zeros((form.dim, *lin.shape)), zero)
+        shape = shape if quad is None else absolute(quad, scope.ball)
+        if noises is not None:
+            extra = noise_shape(noises, scope)
+            noisy = jnp.fmin(noisy, top(extra, scope.ball))
+            shape = Shape(shape.bend + extra.bend, shape.flat + extra.flat)
+        slack = gamma(8) * (form.err[1] + TINY)
+        shape = Shape(shape.bend, up(shape.flat + form.err[0] + slack, 4))
     beside = up(noisy + form.err[0], 2)
+    if shape is not None and scope.ball.norm == 2 and quad is not None:
+        curved = jnp.fmin(curved, jnp.maximum(top(shape, scope.ball) - beside, 0.0))
     rest = up(jnp.abs(shift) + curved + beside, 4)
     radius = linear + curved + beside
     slack = gamma(8) * (jnp.abs(form.center) + jnp.abs(shift) + radius + form.err[2] + TINY)
@@ -65,7 +57,7 @@ def _spread(form: Form, scope: Scope) -> tuple[Array, Array, Array, Array]:
     high = jnp.minimum(form.center + shift + radius + slack, form.mid + form.err[2] + slack)
     # NaN (from infinities that cancel) must read as unknown
     low, high = (jnp.where(jnp.isnan(v), s, v) for v, s in ((low, -jnp.inf), (high, jnp.inf)))
-    return linear, rest, low, high
+    return (linear, rest, low, high), shape
 
 
 def parts(form: Form, scope: Scope) -> tuple[Array, Array, Array, Array]:
@@ -86,7 +78,7 @@ def tighten(form: Form) -> Form:
     return Form(form.rows, err, form.degree, form.dim, form.noise)
 
 
-def add_noise(form: Form, remainder: Array, scope: Scope) -> Form:
+def add_noise(form: Form, remainder: Array, scope: Scope, shape: Shape | None = None) -> Form:
     """Adds ``+- remainder``: a new symbol per entry where the budget allows, else to the box."""
     form = tighten(form)
     count = math.prod(form.shape)
@@ -98,6 +90,8 @@ def add_noise(form: Form, remainder: Array, scope: Scope) -> Form:
     finite = jnp.isfinite(remainder)
     flat = jnp.where(finite, remainder, 0.0).ravel()
     new = jnp.diag(flat).reshape(count, *form.shape)
+    if scope.shaped:
+        scope.shape(flat, shape, count)
     box = jnp.where(finite, wide.err[0], jnp.inf)
     err = jnp.stack([box, up(wide.err[1] + remainder), wide.err[2]])
     return Form(jnp.concatenate([wide.rows, new]), err, form.degree, form.dim, start + count)

@@ -9,7 +9,8 @@ k + i, ``t_i`` is its middle and ``w_i`` its half width, both divided by i!):
 - mean value: ``g(c) + t_1 delta +- w_1 r``;
 - chord: ``delta^2 = r^2/2 +- r^2/2`` in ``g(c) + g'(c) delta + (t_2 +- w_2) delta^2``;
 - parabola: ``delta^3 = 3/4 r^2 delta +- r^3/4`` (the cubic's best linear approximation) in
-  ``g(c) + g'(c) delta + g''(c)/2 delta^2 + (t_3 +- w_3) delta^3``.
+  ``g(c) + g'(c) delta + g''(c)/2 delta^2 + (t_3 +- w_3) delta^3``; or ``|delta^3| <= r delta^2``,
+  which is larger but small where delta is, wherever many such remainders are summed.
 """
 
 import math
@@ -28,12 +29,18 @@ __all__ = ["Model", "polynomial"]
 
 @record
 class Model:
-    """``g(c + delta) = constant + slope delta + curve delta^2 +- remainder`` entry by entry."""
+    """``g(c + delta) = constant + slope delta + curve delta^2 +- remainder`` entry by entry.
+
+    The remainder is at most ``flat + square delta^2`` too, beside what the parabola costs where the
+    square of the linear part only is kept.
+    """
 
     constant: Float[Array, "*s"]
     slope: Float[Array, "*s"]
     curve: Float[Array, "*s"]
     remainder: Float[Array, "*s"]
+    flat: Float[Array, "*s"]
+    square: Float[Array, "*s"]
 
 
 def _halves(
@@ -79,6 +86,7 @@ def polynomial(
     linear: Float[Array, "*s"],
     rest: Float[Array, "*s"],
     degree: int,
+    share: Any = 1.0,
 ) -> Model:
     """The model with the smallest remainder of the derivative ``order`` of a named function.
 
@@ -92,6 +100,7 @@ def polynomial(
       linear: bound of the linear part of delta.
       rest: bound of the rest of delta; the parabola keeps the square of the linear part only.
       degree: 0 allows the constant, 1 lines as well, 2 the parabola too.
+      share: of a sum of ``delta^2`` over many entries, relative to the sum of its largest values.
     """
     smooth = regularity(name, a) - order
     shift, best = _halves(value_range(name, order, a, low, high))
@@ -99,7 +108,8 @@ def polynomial(
     if name == "leaky_relu" and order == 0 and degree >= 1:
         return _chord(a, center, low, high, shift, best)
     if degree < 1 or smooth < 0:
-        return Model(shift, slope, curve, best * (1 + gamma(4)) + gamma(1) * TINY)
+        best = best * (1 + gamma(4)) + gamma(1) * TINY
+        return Model(shift, slope, curve, best, best, jnp.zeros_like(best))
     derivatives = [widened(name, order + i, a, center) for i in range(4)]
     left, right = jnp.minimum(low, center), jnp.maximum(high, center)
     r = jnp.maximum(right - center, center - left) * (1 + gamma(1))
@@ -133,6 +143,7 @@ def polynomial(
             (value + t2 * square, first, jnp.zeros_like(curve), remainder),
             (shift, slope, curve, best),
         )
+    flat, bent = best, jnp.zeros_like(best)
     if degree >= 2 and smooth >= 2:
         second, error2 = derivatives[2]
         t3, w3 = _around(name, order + 3, a, left, right, r, derivatives[3:])
@@ -141,21 +152,21 @@ def polynomial(
         size = (
             jnp.abs(value) + jnp.abs(first) * r + jnp.abs(half) * r * r + (jnp.abs(t3) + w3) * cube
         )
-        remainder = (
-            error
-            + error1 * r
-            + error2 * r * r
-            + 0.25 * jnp.abs(t3) * cube
-            + w3 * cube
-            + jnp.abs(half) * (2 * linear * rest + rest * rest)
-            + gamma(12) * size
+        cross = jnp.abs(half) * (2 * linear * rest + rest * rest)
+        errors = error + error1 * r + error2 * r * r + gamma(12) * size
+        plain = share < 0.25  # then the sum of |delta|^3 is worth more than the best line
+        kept, square = jnp.where(plain, 0.0, t3), w3 + jnp.where(plain, jnp.abs(t3), 0.0)
+        even = 0.25 * jnp.abs(kept) * cube + errors
+        remainder = even + square * cube + cross
+        worth = even + share * (square * cube + cross)
+        good = usable(worth, value, first, half)
+        shift, slope, curve, best, flat, bent = choose(
+            good,
+            (value, first + 0.75 * r * r * kept, half, remainder, even, square * r),
+            (shift, slope, curve, best, best, bent),
         )
-        shift, slope, curve, best = choose(
-            usable(remainder, value, first, half),
-            (value, first + 0.75 * r * r * t3, half, remainder),
-            (shift, slope, curve, best),
-        )
-    return Model(shift, slope, curve, best * (1 + gamma(4)) + gamma(1) * TINY)
+    best, flat, bent = (v * (1 + gamma(8)) + gamma(1) * TINY for v in (best, flat, bent))
+    return Model(shift, slope, curve, best, flat, bent)
 
 
 def _chord(
@@ -182,9 +193,12 @@ def _chord(
     remainder = 0.5 * (most - least) + gamma(16) * (size + TINY)
     constant = slope * center + 0.5 * (most + least)
     finite = jnp.isfinite(low) & jnp.isfinite(high)
+    remainder = jnp.where(finite, remainder, half)
     return Model(
         jnp.where(finite, constant, middle),
         jnp.where(finite, slope, 0.0),
         jnp.zeros_like(slope),
-        jnp.where(finite, remainder, half),
+        remainder,
+        remainder,
+        jnp.zeros_like(slope),
     )

@@ -10,7 +10,10 @@ denormals. :func:`margins` switches all of it off, for the test that must then f
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -56,10 +59,16 @@ def down(x: Array, terms: int = 1) -> Array:
     return jnp.maximum(x * (1 - gamma(terms)) - (TINY if _state["on"] else 0.0), 0.0)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
 def round_up(x: Array, dtype: np.dtype) -> Array:
-    """The value in ``dtype``, never smaller than ``x``."""
+    """The value in ``dtype``, never smaller than ``x``; with slope 1, to train on bounds."""
     low = x.astype(dtype)
     return jnp.where(low.astype(x.dtype) >= x, low, jnp.nextafter(low, jnp.asarray(np.inf, dtype)))
+
+
+@round_up.defjvp
+def _round_up_slope(dtype: np.dtype, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    return round_up(primals[0], dtype), tangents[0].astype(dtype)
 
 
 def round_down(x: Array, dtype: np.dtype) -> Array:

@@ -27,6 +27,7 @@ from mmx_jax.certify.affine import Form, Scope, align, constant, linear_map
 from mmx_jax.certify.composition import add, bilinear, scale, unary, wide
 from mmx_jax.certify.decisions import DECISIONS
 from mmx_jax.certify.softmax import logsumexp_rule
+from mmx_jax.certify.solves import triangular_solve_rule
 
 __all__ = ["RULES", "add_rule", "bilinear", "linear", "unary"]
 
@@ -147,6 +148,7 @@ RULES |= (
         "act": _act,
         "select_n": _select,
         "logsumexp": logsumexp_rule,
+        "triangular_solve": triangular_solve_rule,
         "add": lambda scope, params, x, y: add(x, y),
         "add_any": lambda scope, params, x, y: add(x, y),
         "sub": lambda scope, params, x, y: add(x, y, -1.0),

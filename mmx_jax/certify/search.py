@@ -47,7 +47,9 @@ def climb(
 
     From each start the input moves towards the point of the set that the gradient favours
     (Frank and Wolfe), and the direction v by a power step: both are gradients of one scalar,
-    ``||M_out J(x) M_in v||`` in the norm asked for, so nothing is differentiated twice.
+    ``||M_out J(x) M_in v||`` in the norm asked for, so nothing is differentiated twice. Where that
+    has no slope (piecewise linear maps) the best point is varied instead: one coordinate goes to
+    its other end in boxes, and the direction of another start is mixed in in l2 balls.
 
     Args:
       push: ``(x, t) -> J(x) t``.
@@ -73,26 +75,33 @@ def climb(
         size = jnp.sqrt(jnp.sum(jnp.square(v * in_mask)))
         return v * in_mask / jnp.where(size > 0, size, 1.0)
 
-    def step(state: Any, share: Array) -> tuple[Any, None]:
-        u, v, best, best_u = state
+    def varied(u: Array, turn: Array, other: Array, share: Array) -> Array:
+        if region.ball.norm != 2:
+            return jnp.where(jnp.arange(region.dim) == turn % region.dim, -u, u)
+        return into_ball(u + (0.2 + share) * into_ball(other, region, True), region, True)
+
+    def step(state: Any, now: Any) -> tuple[Any, None]:
+        u, v, best, best_u, mine = state
+        turn, share = now
         found, (du, dv) = slopes(u, v)
         better = found > best
         best, best_u = jnp.where(better, found, best), jnp.where(better, u, best_u)
         goal = into_ball(du, region, True)
-        u = into_ball((1 - share) * u + share * goal, region, False)
-        return (u, unit(dv), best, best_u), None
+        along = into_ball((1 - share) * u + share * goal, region, False)
+        other = starts[(mine + 1 + turn) % len(starts)] * jnp.where(turn % 2 == 0, 1.0, -1.0)
+        u = jnp.where(jnp.any(du != 0), along, varied(best_u, turn, other, share))
+        return (u, unit(dv), best, best_u, mine), None
 
-    def ascend(start: Array) -> tuple[Array, Array]:
+    def ascend(start: Array, mine: Array) -> tuple[Array, Array]:
         u = into_ball(start, region, True)
-        first = (u, unit(start + 1e-3), jnp.asarray(-1.0), u)
+        first = (u, unit(start + 1e-3), jnp.asarray(-1.0), u, mine)
         # the first half settles v while x moves slowly, the second takes whole steps
         shares = jnp.concatenate(
             [jnp.linspace(0.0, 1.0, steps // 2), jnp.linspace(1.0, 0.5, steps - steps // 2)]
         )
-        (u, v, best, best_u), _ = jax.lax.scan(step, first, shares)
-        del u, v
+        (_, _, best, best_u, _), _ = jax.lax.scan(step, first, (jnp.arange(steps), shares))
         return best, best_u
 
-    best, where = jax.vmap(ascend)(starts)
+    best, where = jax.vmap(ascend)(starts, jnp.arange(len(starts)))
     # not argmax: its lowering falls back to 32 bits outside the scope that traced it
     return center + scales * where[jax.lax.top_k(best, 1)[1][0]]

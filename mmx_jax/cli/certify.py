@@ -39,8 +39,8 @@ class Certify(Options):
       radius: One number, or a number per modality as image=.05,note=0; those not named and those
         of integers stay where they are.
       norm: Of balls and changes, 2 (euclidean) or inf (each number by itself).
-      method: Of the bounds. Use interval, affine, full or quadratic, from cheap to tight; auto
-        takes the tightest that fits into memory.
+      method: Of the bounds. Use interval, affine, full, quadratic or shaped, from cheap to tight;
+        auto takes quadratic or full, by size.
       examples: How many held-out examples.
     """
 

@@ -13,6 +13,7 @@ from mmx_jax.explainers.controls import (
     ReferenceDetector,
     UniformMass,
 )
+from mmx_jax.explainers.gated import GatedNetwork
 from mmx_jax.explainers.gradient import InputXGradient, Saliency, SmoothGrad
 from mmx_jax.explainers.integrated import ExpectedGradients, IntegratedGradients
 from mmx_jax.explainers.masks import ExtremalPerturbation, GNNExplainer
@@ -39,6 +40,7 @@ __all__ = [
     "ExtremalPerturbation",
     "FeaturePermutation",
     "GNNExplainer",
+    "GatedNetwork",
     "InputXGradient",
     "IntegratedGradients",
     "KernelSHAP",
