@@ -42,6 +42,8 @@ class Options(Run):
     """How many networks of each."""
     points: int = 10_000
     """How many points of each network."""
+    skip: int = 0
+    """How many chains to leave out first: a long run in parts."""
 
 
 def directions(rng: np.random.Generator, norm: float, shape: tuple[int, ...]) -> Any:
@@ -131,7 +133,7 @@ def experiment(run: Options) -> Outcome:
     structures, nets, points = (3, 8, 200) if run.quick else (run.structures, run.nets, run.points)
     first = int(jax.random.randint(derive_key(run.seed, "structures"), (), 0, 10_000))
     found = []
-    for i in range(structures):
+    for i in range(run.skip, run.skip + structures):
         found.append(check_structure(first + i, nets, points))
         print(found[-1], file=sys.stderr, flush=True)
     violations = {run.seed: sum(f["violations"] for f in found)}
