@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mmx_jax.checks import check_modalities
+from mmx_jax.errors import InputError
 from mmx_jax.games import memberships
 from mmx_jax.gates import full
 from mmx_jax.mapping import map_stacked, mean_over
 from mmx_jax.modality import Modality
-from mmx_jax.model import SplitModel
+from mmx_jax.model import SplitModel, pick
 from mmx_jax.numerics import safe_divide
 from mmx_jax.typing import (
     Gates,
@@ -49,11 +50,12 @@ class FeatureGates:
 
     Attributes:
       modalities: by name.
-      chunk: how many reference draws are computed at once (marginal references only).
+      chunk: how many reference draws are computed at once (marginal references only). One by
+        default: gates and examples are mapped around them already.
     """
 
     modalities: dict[str, Modality]
-    chunk: int | None = static(default=None)
+    chunk: int | None = static(default=1)
 
     def __post_init__(self) -> None:
         """Checks names and draws."""
@@ -94,7 +96,7 @@ def value(
     intervention: Intervention, model: Model, inputs: Inputs, target: Target, gates: Gates
 ) -> Float[Array, ""]:
     """``v = f(x under gates)[target]``."""
-    return intervention(model, inputs, gates)[target]
+    return pick(intervention(model, inputs, gates), target)
 
 
 def values(
@@ -117,6 +119,7 @@ def within(
     With a :class:`SplitModel` under feature gates the other modalities are encoded once.
     """
     if isinstance(model, SplitModel) and isinstance(intervention, FeatureGates):
+        _check_encoders(model, [name])
         codes = {n: model.encode(n, inputs[n]) for n in model.encoders if n != name}
         modality = intervention.modalities[name]
 
@@ -126,17 +129,14 @@ def within(
 
         draws = max(modality.draws, 1)
         if draws == 1:
-            return lambda gate: decoded(gate, 0)[target]
-        return lambda gate: mean_over(lambda d: decoded(gate, d), draws, intervention.chunk)[target]
+            return lambda gate: pick(decoded(gate, 0), target)
+        return lambda gate: pick(
+            mean_over(lambda d: decoded(gate, d), draws, intervention.chunk), target
+        )
 
+    # the others' gates stay hard, so that they may hold integers beside a soft gate
     ones = full(intervention.units)
-    return lambda gate: value(
-        intervention, model, inputs, target, _cast(ones, gate.dtype) | {name: gate}
-    )
-
-
-def _cast(gates: Gates, dtype: Any) -> Gates:
-    return {n: g.astype(dtype) for n, g in gates.items()}
+    return lambda gate: value(intervention, model, inputs, target, ones | {name: gate})
 
 
 def coalition_game(
@@ -149,6 +149,7 @@ def coalition_game(
     """
     names = sorted(intervention.units)
     if isinstance(model, SplitModel) and isinstance(intervention, FeatureGates):
+        _check_encoders(model, names)
         intact = {n: model.encode(n, inputs[n]) for n in sorted(model.encoders)}
         absent = {n: _encode_reference(intervention, model, inputs, n) for n in names}
 
@@ -179,6 +180,14 @@ def coalition_game(
     return whole
 
 
+def _check_encoders(model: SplitModel, names: list[str]) -> None:
+    for name in names:
+        if name not in model.encoders:
+            raise InputError(
+                "model", f"has no encoder for {name!r}", "give it one, or leave the modality out"
+            )
+
+
 def _encode_reference(
     intervention: FeatureGates, model: SplitModel, inputs: Inputs, name: str
 ) -> PyTree:
@@ -200,7 +209,7 @@ def coalition_values(
     """Values ``[2**M]`` of all coalitions of modalities (bit m: the m-th sorted name is intact)."""
     game = coalition_game(intervention, model, inputs)
     count = 1 << len(intervention.units)
-    return map_stacked(lambda c: game(c)[target], jnp.arange(count), chunk=chunk)
+    return map_stacked(lambda c: pick(game(c), target), jnp.arange(count), chunk=chunk)
 
 
 def modality_effects(
@@ -211,7 +220,7 @@ def modality_effects(
     game = coalition_game(intervention, model, inputs)
     everyone = (1 << len(names)) - 1
     rows = jnp.array([everyone] + [everyone - (1 << i) for i in range(len(names))])
-    outputs = map_stacked(lambda c: game(c)[target], rows)
+    outputs = map_stacked(lambda c: pick(game(c), target), rows)
     return {n: jnp.abs(outputs[0] - outputs[i + 1]) for i, n in enumerate(names)}
 
 
@@ -221,6 +230,7 @@ def rescale(scores: Scores, mass: dict[str, Float[Array, ""]]) -> Scores:
     for name, score in scores.items():
         total = jnp.sum(jnp.abs(score))
         even = jnp.full(score.shape, 1 / score.shape[0], score.dtype)
-        share = jnp.where(total > 0, safe_divide(score, total, 0.0), even)
+        # NaN is no zero: it is passed on
+        share = jnp.where(total == 0, even, safe_divide(score, total, 0.0))
         out[name] = mass[name] * share
     return out

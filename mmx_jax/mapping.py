@@ -67,35 +67,53 @@ def accumulate(fn: Callable[[Any], PyTree], count: int, chunk: int | None = None
     >>> int(accumulate(lambda i: i, 101, chunk=4))
     5050
     """
+    return _total(fn, count, chunk, 1)
+
+
+def _total(fn: Callable[[Any], PyTree], count: int, chunk: int | None, divisor: int) -> PyTree:
     size, steps, rest = _split(count, chunk)
 
     @jax.checkpoint
     def block(indices: Any) -> PyTree:
         return jax.tree.map(
-            lambda leaf: jnp.sum(leaf, axis=0, dtype=leaf.dtype), jax.vmap(fn)(indices)
+            lambda leaf: jnp.sum(leaf, axis=0, dtype=_wide(leaf.dtype)), jax.vmap(fn)(indices)
         )
+
+    def indices(length: int) -> Any:
+        return jnp.arange(length, dtype=jnp.int32)
 
     def body(carry: tuple[PyTree, Any], _: None) -> tuple[tuple[PyTree, Any], None]:
         total, start = carry
-        return (jax.tree.map(jnp.add, total, block(start + jnp.arange(size))), start + size), None
+        return (jax.tree.map(jnp.add, total, block(start + indices(size))), start + size), None
 
     shape = jax.eval_shape(fn, jax.ShapeDtypeStruct((), jnp.int32))
-    total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+    total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _wide(leaf.dtype)), shape)
     if steps == 1:
-        total = block(jnp.arange(size))
+        total = block(indices(size))
     elif steps > 1:
         # the counter is carried: a list of steps would be memory that grows with them
         (total, _), _ = jax.lax.scan(body, (total, jnp.int32(0)), length=steps)
     if rest:
-        total = jax.tree.map(jnp.add, total, block(steps * size + jnp.arange(rest)))
-    return total
+        total = jax.tree.map(jnp.add, total, block(steps * size + indices(rest)))
+    # divided before half precision has to hold it
+    total = total if divisor == 1 else jax.tree.map(lambda leaf: leaf / divisor, total)
+    narrow = jax.tree.map(lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating), shape)
+    return jax.tree.map(
+        lambda leaf, like, real: leaf.astype(like.dtype) if real else leaf, total, shape, narrow
+    )
+
+
+def _wide(dtype: Any) -> Any:
+    """What sums of a dtype are kept in: half precision stops growing after a few hundred terms."""
+    half = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+    return jnp.float32 if half else dtype
 
 
 def mean_over(fn: Callable[[Any], PyTree], count: int, chunk: int | None = None) -> PyTree:
     """The mean of ``fn(i)`` over ``i < count``; see :func:`accumulate`."""
     if count < 1:
         raise InputError("count", f"is {count}", "average over at least one term")
-    return jax.tree.map(lambda leaf: leaf / count, accumulate(fn, count, chunk))
+    return _total(fn, count, chunk, count)
 
 
 def map_stacked(fn: Callable[..., PyTree], *xs: PyTree, chunk: int | None = None) -> PyTree:

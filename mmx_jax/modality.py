@@ -43,7 +43,7 @@ class Modality:
 
     Raises:
       InputError: groups that are not integers, name no unit, or exceed ``units``; a reference of
-        another structure.
+        another structure; two moves of one name.
 
     >>> Modality(groups=jnp.array([0, 0, 1, -1])).units
     2
@@ -63,6 +63,13 @@ class Modality:
 
     def __post_init__(self) -> None:
         """Checks what a person passed; transformations of JAX do not come here."""
+        if any(isinstance(leaf, int) for leaf in jax.tree.leaves(self.groups)):
+            raise InputError("groups", "is a list of numbers", "make it an array")
+        names = [move.name for move in self.moves]
+        if len(set(names)) < len(names) or {"ball", "path"} & set(names):
+            raise InputError(
+                "moves", f"are named {', '.join(names)}", "name each once, and none ball or path"
+            )
         groups = jax.tree.map(_as_tuple, self.groups, is_leaf=_is_group)
         leaves = jax.tree.leaves(groups)
         if not leaves:
@@ -225,7 +232,8 @@ class Modality:
           draw: which reference draw.
 
         Raises:
-          InputError: a float gate on an integer leaf, or a gate of another length.
+          InputError: a float gate on an integer leaf, a gate of another length, or a reference
+            that does not fit the data.
         """
         if gate.shape != (self.units,):
             raise InputError(
@@ -237,7 +245,14 @@ class Modality:
 
         def mix(leaf: Any, reference: Array, groups: tuple[Any, ...]) -> Array:
             leaf = jnp.asarray(leaf)
-            reference = jnp.asarray(reference).astype(leaf.dtype)
+            reference = jnp.asarray(reference)
+            if not _fits(reference.shape, leaf.shape):
+                raise InputError(
+                    "reference",
+                    f"has shape {reference.shape} for data of shape {leaf.shape}",
+                    "give one reference like the data (with_marginal takes many)",
+                )
+            reference = reference.astype(leaf.dtype)
             parts = [padded[jnp.asarray(g)] for g in groups]
             if hard:
                 open_ = parts[0]
@@ -270,26 +285,30 @@ class Modality:
         An entry gated by several units (an edge of two nodes) is shared between them in equal
         parts, so the total is kept; entries that are never gated are left out.
         """
-        total = jnp.zeros((self.units,), jnp.float32)
         groups = jax.tree.leaves(self.groups, is_leaf=_is_tuple)
-        for leaf, where in zip(
-            jax.tree.leaves(elements, is_leaf=lambda x: x is None), groups, strict=True
-        ):
+        leaves = jax.tree.leaves(elements, is_leaf=lambda x: x is None)
+        # at least 32 bits: sums in half precision stop growing after a few hundred entries
+        dtype = jnp.result_type(jnp.float32, *(leaf for leaf in leaves if leaf is not None))
+        total = jnp.zeros((self.units,), dtype)
+        for leaf, where in zip(leaves, groups, strict=True):
             if leaf is None:
                 continue
-            part = leaf
+            part = leaf.astype(dtype)
             if len(where) > 1:  # -1 does not gate, so it takes no share
-                owners = sum((jnp.asarray(g >= 0, leaf.dtype) for g in where), start=0.0)
-                part = leaf / jnp.maximum(owners, 1)
+                owners = sum((jnp.asarray(g >= 0, dtype) for g in where), start=0.0)
+                part = part / jnp.maximum(owners, 1)
             for g in where:
                 index = jnp.broadcast_to(g, leaf.shape).reshape(-1)
-                share = part.reshape(-1)
-                total = (
-                    total.astype(share.dtype)
-                    .at[jnp.where(index < 0, self.units, index)]
-                    .add(share, mode="drop")
-                )
+                place = jnp.where(index < 0, self.units, index)
+                total = total.at[place].add(part.reshape(-1), mode="drop")
         return total
+
+
+def _fits(shape: tuple[int, ...], like: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, like) == like
+    except ValueError:
+        return False
 
 
 def _is_tuple(x: Any) -> bool:

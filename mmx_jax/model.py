@@ -36,6 +36,7 @@ __all__ = [
     "edit",
     "ignore",
     "link_of",
+    "pick",
     "read",
     "sites",
 ]
@@ -307,6 +308,23 @@ def check_model(model: Any, inputs: Inputs, target: Target | np.ndarray | None =
     if not is_traced(outputs) and not np.all(np.isfinite(outputs)):
         raise InputError("model", "returns NaN or infinite outputs", "check its weights and inputs")
     return shape.shape[0]
+
+
+def pick(outputs: Any, target: Target) -> Array:
+    """``outputs[target]``, where they are a vector and a target known while tracing is one of them.
+
+    Raises:
+      InputError: outputs of another rank, or a target out of range.
+    """
+    if jnp.ndim(outputs) != 1:
+        raise InputError(
+            "model",
+            f"returns shape {jnp.shape(outputs)} for one example",
+            "return a vector of outputs, without a batch axis",
+        )
+    if not is_traced(target):
+        check_target(target, jnp.shape(outputs)[0])
+    return outputs[target]
 
 
 def check_target(target: Target | np.ndarray, outputs: int) -> None:

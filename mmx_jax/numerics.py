@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from scipy import stats
 
 from mmx_jax.errors import InputError
-from mmx_jax.typing import PRNGKey
+from mmx_jax.typing import ArrayLike, PRNGKey
 
 __all__ = [
     "clopper_pearson",
@@ -156,33 +156,49 @@ def levels(x: Float[Array, "n"], steps: int = 10_000) -> Float[Array, "n"]:
     return jnp.round(steps * safe_divide(size, jnp.max(size, initial=0.0), 0.0))
 
 
-def ranks(x: Float[Array, "n"]) -> Float[Array, "n"]:
+def ranks(x: Float[Array, "n"], where: Bool[Array, "n"] | None = None) -> Float[Array, "n"]:
     """Ascending ranks from 1, ties sharing their mean rank (as in Spearman's coefficient).
+
+    Args:
+      x: values; of the size of a set of units, since every pair is compared.
+      where: the entries that count; all by default. The ranks of others mean nothing.
 
     >>> [float(r) for r in ranks(jnp.array([5.0, 1.0, 5.0]))]
     [2.5, 1.0, 2.5]
     """
-    below = jnp.sum(x[None, :] < x[:, None], axis=1)
-    equal = jnp.sum(x[None, :] == x[:, None], axis=1)
+    counted = jnp.ones(x.shape, bool) if where is None else where
+    below = jnp.sum((x[None, :] < x[:, None]) & counted, axis=1)
+    equal = jnp.sum((x[None, :] == x[:, None]) & counted, axis=1)
     return below + (equal + 1) / 2
 
 
 def spearman(
-    x: Float[Array, "n"], y: Float[Array, "n"], where: Bool[Array, "n"] | None = None
-) -> Float[Array, ""]:
-    """Spearman's rank correlation; NaN where either side is constant (it is then undefined).
+    x: Float[ArrayLike, "n"], y: Float[ArrayLike, "n"], where: Bool[ArrayLike, "n"] | None = None
+) -> Any:
+    """Spearman's rank correlation; NaN where it is undefined: one side constant, or a NaN in it.
 
     Args:
-      x: values.
+      x: values. NumPy arrays are ranked by sorting, JAX arrays by comparing all pairs.
       y: values.
       where: the entries that count; all by default.
+
+    >>> spearman(np.array([1.0, 2.0, 4.0]), np.array([3.0, 5.0, 6.0]))
+    1.0
     """
-    keep = jnp.ones(x.shape, bool) if where is None else where
+    if isinstance(x, np.ndarray):
+        x, y = (np.asarray(v, np.float64)[slice(None) if where is None else where] for v in (x, y))
+        if not x.size or np.isnan(x).any() or np.isnan(y).any():
+            return float("nan")
+        a, b = (v - v.mean() for v in (stats.rankdata(x), stats.rankdata(y)))
+        size = np.sqrt(np.sum(a * a) * np.sum(b * b))
+        return float(np.sum(a * b) / size) if size > 0 else float("nan")
+    keep = jnp.ones(x.shape, bool) if where is None else jnp.asarray(where)
     n = jnp.sum(keep)
-    # entries left out are sent to +inf, so that they don't disturb the ranks of the others
-    a, b = (jnp.where(keep, ranks(jnp.where(keep, v, jnp.inf)), 0.0) for v in (x, y))
+    a, b = (jnp.where(keep, ranks(jnp.asarray(v), keep), 0.0) for v in (x, y))
     a, b = (jnp.where(keep, v - jnp.sum(v) / jnp.maximum(n, 1), 0.0) for v in (a, b))
-    return safe_divide(jnp.sum(a * b), jnp.sqrt(jnp.sum(a * a) * jnp.sum(b * b)))
+    out = safe_divide(jnp.sum(a * b), jnp.sqrt(jnp.sum(a * a) * jnp.sum(b * b)))
+    unknown = jnp.any(keep & (jnp.isnan(x) | jnp.isnan(y)))
+    return jnp.where(unknown, jnp.nan, out)
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:

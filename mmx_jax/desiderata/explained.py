@@ -54,12 +54,13 @@ class Explained:
 
 def counterfactuals(intervention: Intervention, inputs: Inputs) -> Inputs:
     """The inputs to be explained, stacked ``[1 + M draws]``: x, then x_-m for each m and draw."""
-    rows = [inputs] + [
-        intervention.ablate(inputs, name, draw)
+    draws = jnp.arange(intervention.draws)
+    gone = [
+        jax.vmap(lambda d, n=name: intervention.ablate(inputs, n, d))(draws)
         for name in sorted(intervention.units)
-        for draw in range(intervention.draws)
     ]
-    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *rows)
+    intact = jax.tree.map(lambda x: jnp.asarray(x)[None], inputs)
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), intact, *gone)
 
 
 def collect(intervention: Intervention, scores: dict[str, Array]) -> Explained:

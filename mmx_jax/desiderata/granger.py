@@ -123,7 +123,7 @@ def _pair(
             else _unit_overclaim(effects, name, units, active, spread, mass, constants)
         ),
         "spearman": number(
-            spearman(levels(jnp.asarray(effect)), levels(jnp.asarray(change))),
+            spearman(*(np.asarray(levels(jnp.asarray(v))) for v in (effect, change))),
             "the effect or the change of the explanation is the same on all inputs",
         ),
         "active": count,

@@ -100,6 +100,7 @@ def _by_rows(
 
 def _largest_singular(block: Float[Array, "rows columns"]) -> Float[Array, ""]:
     """From the Gram matrix of the rows, which are few; scaled so that squares don't vanish."""
+    block = block.astype(jnp.promote_types(block.dtype, jnp.float32))
     size = jnp.max(jnp.abs(block))
     unit = block / jnp.where(size > 0, size, 1)
     return size * jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(unit @ unit.T)[-1], 0))

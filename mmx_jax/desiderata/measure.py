@@ -16,7 +16,7 @@ from mmx_jax.desiderata.constants import DEFAULTS, Constants
 from mmx_jax.desiderata.effects import ModelEffects, model_effects
 from mmx_jax.desiderata.faithfulness import Faithfulness, faithfulness
 from mmx_jax.desiderata.perturbed import StabilityPlan, measure_stability, radii
-from mmx_jax.desiderata.rows import Examples, Keys, explain_changes, explain_rows
+from mmx_jax.desiderata.rows import Examples, explain_changes, explain_rows, keys_of
 from mmx_jax.desiderata.scorecard import Measured
 from mmx_jax.desiderata.truth import Recovery, recovery
 from mmx_jax.errors import InputError
@@ -129,7 +129,7 @@ def measure(
     )
     several = None
     if keys:
-        more = jax.jit(jax.vmap(Keys("keys", keys)))(examples.keys)
+        more = keys_of(examples.keys, "keys", keys)
         repeated = jax.tree.map(lambda x: jnp.repeat(x, keys, axis=1), single)
         drawn = explain_rows(explainer, model, repeated, examples.targets, more, **settings)
         several = jax.tree.map(

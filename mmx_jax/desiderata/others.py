@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from mmx_jax.desiderata.undefined import Undefined, number
 from mmx_jax.dividends import top_set_dividends
-from mmx_jax.gates import flatten, rank, unflatten
+from mmx_jax.gates import flatten, unflatten
 from mmx_jax.intervention import values
 from mmx_jax.numerics import spearman
 from mmx_jax.typing import (
@@ -81,8 +81,9 @@ def curves(
     units = intervention.units
     flat = flatten(scores)
     count = flat.shape[0]
-    # magnitudes of scores above their minimum rank as the signed scores do
-    place = rank(flat - jnp.min(flat), key)
+    # by signed score; a shift to magnitudes would round small differences away
+    tie = jnp.arange(count) if key is None else jax.random.permutation(key, count)
+    place = jnp.argsort(jnp.lexsort((tie, -flat)))
     budgets = jnp.arange(count + 1)[:, None]
     gates = jnp.concatenate([place >= budgets, place < budgets])
     table = jax.vmap(lambda g: unflatten(g, units))(gates)
@@ -187,14 +188,19 @@ def rank_correlations(columns: dict[str, Any]) -> dict[str, dict[str, float | Un
     """Spearman's correlation of every two columns: which measures order explainers alike?
 
     Args:
-      columns: name to values ``[rows]``, a row per explainer (or example).
+      columns: name to values ``[rows]``, a row per explainer (or example); None where undefined,
+        which leaves the row out of that column's correlations.
 
     >>> table = rank_correlations({"a": [1.0, 2.0, 3.0], "b": [6.0, 5.0, 4.0]})
     >>> table["a"]["b"]
     -1.0
     """
-    values_ = {name: jnp.asarray(np.asarray(v, np.float64)) for name, v in columns.items()}
+    values_ = {name: np.asarray(v, np.float64) for name, v in columns.items()}
+    reason = "one of the columns is constant where both are known"
     return {
-        a: {b: number(spearman(x, y), "one of the columns is constant") for b, y in values_.items()}
+        a: {
+            b: number(spearman(x, y, ~(np.isnan(x) | np.isnan(y))), reason)
+            for b, y in values_.items()
+        }
         for a, x in values_.items()
     }

@@ -163,15 +163,16 @@ def perturbations(
         return shifted(inputs[name], jax.tree.map(lambda d: d * t.astype(d.dtype), change))
 
     # every draw of random bits is a program of its own to compile: keys are split once
-    moves = [(name, move) for name in sorted(inputs) for move in modalities[name].moves]
-    keys = iter(jax.random.split(key, (len(moving(inputs)) + len(moves), probe.repeats)))
+    moves = [(name, move) for name in sorted(modalities) for move in modalities[name].moves]
+    real = moving({name: inputs[name] for name in modalities})
+    keys = iter(jax.random.split(key, (len(real) + len(moves), probe.repeats)))
     shares = 1 / (1 + np.arange(probe.directions) % 2)
-    for name in moving(inputs):
+    for name in real:
         ways = directions(inputs[name], next(keys)[0], probe.directions, probe.order)
         data = jax.vmap(partial(reach, name))(ways, radius[name] * shares)
         # the norm of what was really added, after rounding
         add("ball", name, data, distances(name, data))
-    for name in moving(inputs):
+    for name in real:
         change = jax.tree.map(
             lambda a, b: a - b if is_inexact(a) else None, other[name], inputs[name]
         )

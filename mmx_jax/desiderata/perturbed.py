@@ -12,7 +12,7 @@ from mmx_jax.desiderata.constants import DEFAULTS, Constants
 from mmx_jax.desiderata.explained import ScoreRows
 from mmx_jax.desiderata.jacobian import not_differentiable, point
 from mmx_jax.desiderata.perturb import PROBE, Perturbations, Probe, moving, perturbations, quotients
-from mmx_jax.desiderata.rows import Examples, Keys, explain_rows
+from mmx_jax.desiderata.rows import Examples, explain_rows, keys_of
 from mmx_jax.desiderata.search import Search, begin, improve, propose
 from mmx_jax.desiderata.stability import ModelStability, Stability, found, model_stability
 from mmx_jax.desiderata.steadiness import MeasuredStability
@@ -84,7 +84,7 @@ def measure_stability(
     before = jax.tree.map(lambda s: s[: len(few)], intact)
     other = jax.tree.map(lambda x: np.roll(np.asarray(x), -1, axis=0)[: len(few)], examples.inputs)
     # a key for the perturbations and one per round of hill climbing
-    seeds = jax.jit(jax.vmap(Keys("stability", plan.rounds + 1)))(few.keys)
+    seeds = keys_of(few.keys, "stability", plan.rounds + 1)
     order = plan.probe.order
     reach = jax.tree.map(jnp.asarray, radius)
 
@@ -129,7 +129,7 @@ def measure_stability(
                 chunk=4,
             )
     result: Stability = found(*jax.tree.map(jnp.asarray, (quotient, search, norms)))
-    norm = {n: jnp.linalg.norm(jnp.asarray(s), axis=1) for n, s in intact.items()}
+    norm = {n: jax.vmap(lambda e: safe_norm(e, order))(jnp.asarray(s)) for n, s in intact.items()}
     return MeasuredStability(result, own, norm, reason, order)
 
 

@@ -1,6 +1,7 @@
 """Explains many inputs through one compiled program: examples, their rows, and their ablations."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,9 +20,9 @@ from mmx_jax.desiderata.explained import (
 )
 from mmx_jax.mapping import Progress, map_examples
 from mmx_jax.numerics import derive_key
-from mmx_jax.typing import Explainer, Inputs, Intervention, Model, record, static
+from mmx_jax.typing import Explainer, Inputs, Intervention, Model, record
 
-__all__ = ["Examples", "Keys", "explain_changes", "explain_rows"]
+__all__ = ["Examples", "explain_changes", "explain_rows", "keys_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,16 +51,10 @@ class Examples:
 jax.tree_util.register_dataclass(Examples, ["inputs", "targets", "keys"], [])
 
 
-@record
-class Keys:
-    """``count`` keys per example for one purpose."""
-
-    purpose: str = static()
-    count: int = static()
-
-    def __call__(self, key: Array) -> Array:
-        """Keys of one example."""
-        return jax.random.split(derive_key(key, self.purpose), self.count)
+@partial(jax.jit, static_argnums=(1, 2))
+def keys_of(keys: Array, purpose: str, count: int) -> Array:
+    """``count`` keys ``[n, count]`` per example for one purpose."""
+    return jax.vmap(lambda key: jax.random.split(derive_key(key, purpose), count))(keys)
 
 
 def explain_rows(
@@ -118,7 +113,9 @@ def explain_changes(
     progress: Progress | None = None,
 ) -> tuple[Explained, Changes]:
     """Explains every x and x_-m, and says how explanations change."""
-    rows = map_examples(_Counterfactuals(intervention), examples.inputs)
+    # few examples at a time where each has many rows: one per modality and reference draw
+    count = 1 + len(intervention.units) * intervention.draws
+    rows = map_examples(_Counterfactuals(intervention), examples.inputs, chunk=max(1, 256 // count))
     scores = explain_rows(
         explainer,
         model,

@@ -118,17 +118,20 @@ def scorecard(
             if measured.keys is not None
             else Undefined("one key only was drawn")
         ),
-        "truth": (
-            recovery_figures(measured.recovery, measured.known)
-            if measured.recovery is not None
-            else Undefined("the truth of this task is not known")
-        ),
+        "truth": _truth(measured, broken),
         "evaluations": int(measured.evaluations),
         "verdict": verdict,
         "why": why,
     }
     row, reasons = settle(tree)
     return row | {"reasons": reasons}
+
+
+def _truth(measured: Measured, broken: str | None) -> Any:
+    if measured.recovery is None:
+        return Undefined("the truth of this task is not known")
+    figures = recovery_figures(measured.recovery, measured.known)
+    return _all(figures, Undefined(broken)) if broken else figures
 
 
 def _judged(pairs: dict[str, dict[str, Any]]) -> bool:

@@ -159,7 +159,7 @@ def _chains(
         jnp.zeros((chains, count + 1), dtype),
         jnp.zeros((count + 1,), dtype),
     )
-    (_, when, effects, largest), _ = jax.lax.scan(step, start, jnp.arange(count))
+    (_, when, effects, largest), _ = jax.lax.scan(step, start, jnp.arange(count, dtype=jnp.int32))
     # a chain that restores begins at everything removed, where the first chain ends
     effects = effects.at[:, size].set(jnp.where(back, effects[0, size], effects[:, size]))
     return when, effects, largest

@@ -52,8 +52,9 @@ def found(
     quotient: Quotients, search: Search | None = None, at_point: dict[str, Array] | None = None
 ) -> Stability:
     """Joins the parts; ``searched`` is the largest of all that was found in the ball."""
-    at_point = at_point or {}
     searched = dict(quotient.ball)
+    # inputs that are no modality have a Jacobian too, and are left out
+    at_point = {name: v for name, v in (at_point or {}).items() if name in searched}
     for part in (search.largest if search else {}, at_point):
         for name, value in part.items():
             searched[name] = jnp.maximum(searched[name], value)
@@ -147,7 +148,8 @@ def model_stability(
     Without ``slopes`` (a model that can't be differentiated) gradients count as 0, and difference
     quotients alone are left.
     """
-    names = moving(inputs)
+    blocks = {m for kind, m, *_ in perturbed.layout if kind == "ball"}
+    names = [m for m in moving(inputs) if m in blocks]
     dual = 2 if perturbed.order == 2 else 1
 
     def slope_of(x: Inputs) -> tuple[Array, Array, dict[str, Array]]:

@@ -11,6 +11,7 @@ from mmx_jax.errors import InputError
 from mmx_jax.intervention import FeatureGates
 from mmx_jax.mapping import default_chunk
 from mmx_jax.modality import Modality
+from mmx_jax.model import pick
 from mmx_jax.numerics import combine, is_inexact, partition
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target
 
@@ -114,7 +115,7 @@ def gradient(
     real, rest = partition({name: inputs[name] for name in modalities})
 
     def value(moved: PyTree) -> Any:
-        return model(inputs | combine(moved, rest))[target]
+        return pick(model(inputs | combine(moved, rest)), target)
 
     return real, jax.grad(value)
 

@@ -111,7 +111,8 @@ def _variation(groups: tuple[Any, ...], leaf: Array) -> Array:
     """Size of the central differences along the axes on which the unit depends."""
     total = jnp.zeros(leaf.shape, leaf.dtype if is_inexact(leaf) else jnp.float32)
     for axis in range(leaf.ndim):
-        varies = any(g.ndim == leaf.ndim and g.shape[axis] > 1 for g in groups)
+        # groups broadcast to the data: axes they lack are in front
+        varies = any(g.ndim >= leaf.ndim - axis and g.shape[axis - leaf.ndim] > 1 for g in groups)
         if not varies or leaf.shape[axis] < 2:
             continue
         last = leaf.shape[axis] - 1

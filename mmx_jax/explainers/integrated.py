@@ -26,6 +26,7 @@ from mmx_jax.explainers.base import (
 from mmx_jax.explainers.sampling import marks, uniform
 from mmx_jax.mapping import accumulate, mean_over
 from mmx_jax.modality import Modality
+from mmx_jax.model import pick
 from mmx_jax.numerics import combine, partition
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 
@@ -109,11 +110,11 @@ class IntegratedGradients:
 
         def absent(draw: Array) -> Array:
             start = start_at(draw)
-            return model(inputs | combine(start, rest))[target]
+            return pick(model(inputs | combine(start, rest)), target)
 
         reference = mean_over(absent, draws_of(self.modalities), self.chunk)
         total = sum(jnp.sum(score) for score in scores.values())
-        return total - (model(inputs)[target] - reference)
+        return total - (pick(model(inputs), target) - reference)
 
 
 @record

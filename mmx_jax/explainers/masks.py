@@ -20,6 +20,7 @@ from mmx_jax.explainers.base import calls, check_at_least, check_real, feature_g
 from mmx_jax.intervention import FeatureGates, value
 from mmx_jax.mapping import map_stacked, mean_over
 from mmx_jax.modality import Modality
+from mmx_jax.model import pick
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 
 __all__ = ["ExtremalPerturbation", "GNNExplainer"]
@@ -185,14 +186,14 @@ def _slope(
     """The gradient of the scaled value in the mask, the mean over reference draws."""
     units, (gated, _) = units_of(modalities), feature_gates(modalities, chunk)
     closed = value(gated, model, inputs, target, gt.full(units, False))
-    effect = jnp.abs(model(inputs)[target] - closed)
+    effect = jnp.abs(pick(model(inputs), target) - closed)
     scale = jnp.where(effect > 0, effect, 1.0)
 
     def slope(mask: Array) -> Array:
         def one(draw: Array) -> Array:
             def kept(mask: Array) -> Array:
                 blended = FeatureGates(modalities).blend(inputs, gt.unflatten(mask, units), draw)
-                return model(blended)[target]
+                return pick(model(blended), target)
 
             return jax.grad(kept)(mask)
 

@@ -19,6 +19,7 @@ from mmx_jax.explainers.sampling import below, marks, places
 from mmx_jax.intervention import FeatureGates
 from mmx_jax.mapping import accumulate
 from mmx_jax.modality import Modality
+from mmx_jax.model import pick
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 
 __all__ = ["RISE", "FeaturePermutation", "Occlusion"]
@@ -91,7 +92,7 @@ class Occlusion:
             plans[name] = _removals(windows, weights)
             totals[name] = jnp.asarray(weights.sum(0), jnp.float32)
         lost = within_sums(self.modalities, plans, model, inputs, target, self.chunk)
-        intact = model(inputs)[target]
+        intact = pick(model(inputs), target)
         return {n: totals[n] * intact + lost[n] for n in plans}
 
 
@@ -169,10 +170,10 @@ class FeaturePermutation:
             here = jnp.arange(total) == unit
             row = jnp.argmax(places(drawn(unit)) == sample)
             changed = gated.blend(inputs, gt.unflatten(~here, units), row)
-            return here * model(changed)[target]
+            return here * pick(model(changed), target)
 
         mean = accumulate(term, total * self.samples, self.chunk) / self.samples
-        return gt.unflatten(model(inputs)[target] - mean, units)
+        return gt.unflatten(pick(model(inputs), target) - mean, units)
 
 
 @record

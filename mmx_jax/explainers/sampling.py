@@ -47,7 +47,7 @@ def uniform(marks: UInt32[Array, "*any"]) -> Float[Array, "*any"]:
 
 def below(marks: UInt32[Array, "*any"], share: float) -> Bool[Array, "*any"]:
     """True with probability ``share``, independently."""
-    return marks < jnp.uint32(round(share * 2**32))
+    return marks < jnp.uint32(min(round(share * 2**32), 2**32 - 1))
 
 
 def places(marks: Array) -> Int[Array, "players"]:

@@ -17,6 +17,7 @@ from mmx_jax.games import MAX_PLAYERS, shapley_coefficients
 from mmx_jax.intervention import coalition_game
 from mmx_jax.mapping import accumulate
 from mmx_jax.modality import Modality
+from mmx_jax.model import pick
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 
 __all__ = ["ExactShapley", "ModalityShapley", "WithinShapley"]
@@ -168,7 +169,7 @@ class ModalityShapley:
         names = sorted(self.modalities)
 
         def term(coalition: Array) -> Array:
-            return shapley_coefficients(coalition, len(names)) * game(coalition)[target]
+            return shapley_coefficients(coalition, len(names)) * pick(game(coalition), target)
 
         phi = accumulate(term, 1 << len(names), size)
         return {name: phi[i] for i, name in enumerate(names)}

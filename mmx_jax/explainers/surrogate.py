@@ -35,7 +35,8 @@ class LIME:
     ``z_s,u ~ Bernoulli(1/2)``, z_1 = 1, ``pi(z) = exp(-d(z)^2 / width^2)`` and the cosine distance
     ``d(z) = 1 - sqrt(|z| / n)``; Ribeiro, Singh and Guestrin, *Why Should I Trust You?* (2016), on
     all units, without their selection of features. Exact on models that are linear in the units,
-    up to the ridge.
+    up to the ridge, where the samples tell the units apart (a few more samples than units) and the
+    kernel is not so narrow that only z_1 counts.
 
     Args:
       modalities: what is explained; other inputs stay as they are.
@@ -198,8 +199,12 @@ Coalition = Callable[[Array], tuple[Array, Array]]
 
 def _kernel(n: int) -> np.ndarray:
     """The weight of one coalition by its size, ``[n + 1]``; 0 at the ends, where it is infinite."""
-    sizes = range(1, n)
-    return np.array([0.0, *((n - 1) / (math.comb(n, s) * s * (n - s)) for s in sizes), 0.0])
+    return np.array([0.0, *(_mass(n, s) / math.comb(n, s) for s in range(1, n)), 0.0])
+
+
+def _mass(n: int, size: int) -> float:
+    """The weight of all coalitions of a size together: no binomial, which outgrows a float."""
+    return (n - 1) / (size * (n - size))
 
 
 def _enumerated(n: int) -> Coalition:
@@ -214,9 +219,8 @@ def _enumerated(n: int) -> Coalition:
 
 def _paired(n: int, rows: int, key: PRNGKey) -> Coalition:
     """All coalitions of sizes 1 and n - 1, then random others, each beside its complement."""
-    kernel = _kernel(n)
-    mass = np.array([math.comb(n, s) * kernel[s] for s in range(2, n - 1)])
-    single, sampled = kernel[1], mass.sum() / max(rows - 2 * n, 1)
+    mass = np.array([_mass(n, s) for s in range(2, n - 1)])
+    single, sampled = _mass(n, 1) / n, mass.sum() / max(rows - 2 * n, 1)
     drawn = marks(key, n + 1)
     upto = jnp.asarray(np.cumsum(mass)[:-1] / mass.sum(), jnp.float32)
 

@@ -17,6 +17,7 @@ from mmx_jax.errors import InputError
 from mmx_jax.interactions.pairs import PairScores
 from mmx_jax.intervention import FeatureGates, value
 from mmx_jax.mapping import map_stacked
+from mmx_jax.model import pick
 from mmx_jax.numerics import is_inexact
 from mmx_jax.typing import Inputs, Model, PRNGKey, Target, record, static
 
@@ -72,7 +73,7 @@ class SecondOrderGradients:
                 gates = {n: 1 + g for n, g in moves.items()}
                 return value(self.intervention, model, inputs, target, gates)
             shifted = {n: self._shift(n, inputs[n], g) for n, g in moves.items()}
-            return model(shifted)[target]
+            return pick(model(shifted), target)
 
         origin = {n: jnp.zeros((count,), dtype) for n, count in units.items()}
         gradient = jax.grad(output)

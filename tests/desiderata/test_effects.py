@@ -197,3 +197,11 @@ def test_a_model_that_breaks_at_the_reference_is_refused():
     inverse = model_of(lambda a, b: b[0] / a[0])
     with pytest.raises(InputError, match="NaN or infinite values where units are removed"):
         measure_effects(GATES, inverse, batch(2))
+
+
+def test_greedy_searches_in_double_precision(x64):
+    wide = FeatureGates({"a": Modality.columns(9), "b": Modality.columns(2)})
+    model = as_model(lambda x: jnp.stack([x["a"].sum() * x["b"][0]]))
+    x = {"a": jnp.ones(9), "b": jnp.ones(2)}
+    shapes = jax.eval_shape(lambda x: model_effects(wide, model, x, 0), x)
+    assert shapes.largest["joint"].shape == (12,)

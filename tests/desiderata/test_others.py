@@ -50,3 +50,15 @@ def test_rank_correlations_are_symmetric_with_reasons_for_constants():
     table = rank_correlations({"a": [1.0, 3.0, 2.0], "b": [1.0, 9.0, 4.0], "c": [1.0, 1.0, 1.0]})
     assert table["a"]["b"] == table["b"]["a"] == pytest.approx(1.0)
     assert "constant" in table["a"]["c"].reason
+
+
+def test_the_order_of_signed_scores_survives_rounding():
+    scores = {"a": jnp.array([-1000.0, 1e-5, 3e-5, 2e-5]), "b": jnp.zeros(3)}
+    out = jax.jit(lambda s: curves(GATES, LINEAR, s, X, 0))(scores)
+    # units 2, 3, 1 of a go first: parts 0, -3 and -4
+    np.testing.assert_allclose(out.deleted[:4], [-5.5, -5.5, -2.5, 1.5], atol=1e-5)
+
+
+def test_rank_correlations_leave_out_what_is_undefined():
+    table = rank_correlations({"a": [1.0, 2.0, 3.0, None], "b": [1.0, 2.0, 3.0, 0.0]})
+    assert table["a"]["b"] == 1

@@ -240,3 +240,14 @@ def test_radii_are_shares_of_the_mean_norm():
     data = batch(5).inputs
     assert radii(data) == pytest.approx({"a": 0.1 * 2.0, "b": 0.1 * np.sqrt(3)}, rel=1e-5)
     assert radii(data, order=float("inf")) == pytest.approx({"a": 0.1, "b": 0.1})
+
+
+def test_inputs_that_are_no_modality_stay_where_they_are(key):
+    """z is read by the explanation, and neither moves nor appears."""
+    x, other = ones() | {"z": jnp.ones(2)}, ones((0.5,) * 4) | {"z": jnp.zeros(2)}
+    explain = Fn(lambda x, k: {"a": x["a"] * x["z"][0], "b": x["b"]})
+    out = jax.jit(
+        lambda x, o: stability(GATES, LINEAR, explain, x, 0, key, other=o, radius=RADIUS, rounds=1)
+    )(x, other)
+    assert sorted(out.point) == sorted(out.searched) == ["a<-a", "a<-b", "b<-a", "b<-b"]
+    assert float(out.point["a<-a"]) == pytest.approx(1, rel=1e-4)

@@ -148,3 +148,13 @@ def test_normalised_explanations_have_mass_one_on_every_input():
         scores = explain(control, game(scale * v), ones)
         np.testing.assert_allclose(np.abs(flat(scores)).sum(), 1.0, rtol=1e-4)
     np.testing.assert_allclose(flat(explain(control, game(0 * v), ones)), np.full(4, 0.25))
+
+
+def test_edges_are_seen_where_groups_lack_leading_axes():
+    data = {"x": jnp.arange(15.0).reshape(3, 5) ** 2}
+    scores = [
+        ex.EdgeDetector({"x": Modality(groups=g)})(mlp(), data, 0)["x"]
+        for g in (np.arange(5), np.arange(5)[None])
+    ]
+    np.testing.assert_array_equal(*scores)
+    assert float(scores[0].sum()) > 0

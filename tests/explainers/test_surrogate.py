@@ -18,6 +18,7 @@ from explainers.cases import (
     random_game,
 )
 
+from mmx_jax import Modality
 from mmx_jax import explainers as ex
 
 X = inputs_of(0)
@@ -79,3 +80,12 @@ def test_sampled_kernel_shap_comes_closer_with_samples():
         off = np.concatenate([rows["a"], rows["b"]], 1) - exact
         errors.append(np.sqrt(np.mean(off**2)))
     assert errors[1] < 0.4 * errors[0]
+
+
+def test_kernel_shap_takes_more_units_than_a_float_holds_binomials():
+    wide = {"x": Modality.columns(1100)}
+    explain = ex.KernelSHAP(wide, samples=2300)
+    shapes = jax.eval_shape(
+        lambda x: explain(lambda i: i["x"][:1], x, 0, KEY), {"x": jnp.zeros(1100)}
+    )
+    assert shapes["x"].shape == (1100,)

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from mmx_jax import FeatureGates, Modality, SplitModel, as_model, coalition_values, modality_effects
+from mmx_jax.errors import InputError
 from mmx_jax.games import moebius
 from mmx_jax.gates import full
 from mmx_jax.intervention import rescale, value, values, within
+from mmx_jax.model import pick
 
 pytestmark = pytest.mark.fast
 
@@ -142,3 +144,33 @@ def test_games_run_under_jit_and_vmap(key):
     out = fn(as_model(bilinear), batch)
     chex.assert_trees_all_close(out[0], coalition_values(gates, as_model(bilinear), X, 0))
     chex.assert_trees_all_close(out[1][-1], jnp.array(6.0 - 20.0))
+
+
+def test_broken_scores_are_not_repaired_by_rescaling():
+    out = rescale({"a": jnp.array([jnp.nan, 1.0])}, {"a": jnp.array(3.0)})
+    assert np.isnan(out["a"]).all()
+
+
+def test_a_soft_gate_may_stand_beside_a_modality_of_integers():
+    gates = FeatureGates({"a": Modality.columns(2), "t": Modality.token_ids(3, 5)})
+    x = {"a": jnp.array([1.0, 2.0]), "t": jnp.array([1, 2, 3])}
+    game = within(gates, lambda i: jnp.stack([i["a"].sum() * i["t"].sum()]), x, 0, "a")
+    assert float(game(jnp.array([0.5, 1.0]))) == pytest.approx(15.0)
+
+
+@pytest.mark.parametrize("target", [2, -1, jnp.array(7)])
+def test_a_target_that_is_no_output_is_refused(target):
+    with pytest.raises(InputError, match="target"):
+        value(FeatureGates(MODS), as_model(bilinear), X, target, full({"a": 2, "b": 3, "c": 1}))
+
+
+def test_a_left_over_batch_axis_and_a_missing_encoder_are_refused():
+    with pytest.raises(InputError, match="batch axis"):
+        pick(bilinear(X)[None], 0)
+    split = SplitModel({"a": lambda x: x}, lambda codes: codes["a"])
+    for call in (
+        lambda: modality_effects(FeatureGates(MODS), split, X, 0),
+        lambda: within(FeatureGates(MODS), split, X, 0, "b"),
+    ):
+        with pytest.raises(InputError, match="encoder for 'b'"):
+            call()

@@ -154,3 +154,14 @@ def test_eight_devices_agree_with_one():
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_means_of_many_terms_hold_in_half_precision(dtype):
+    mean = mapping.mean_over(lambda i: jnp.full((), 3, dtype) + 0 * i.astype(dtype), 4096, chunk=64)
+    assert mean.dtype == dtype
+    assert float(mean) == pytest.approx(3, rel=1e-2)
+
+
+def test_indices_are_int32_in_double_precision(x64):
+    assert int(mapping.accumulate(lambda i: i, 101, chunk=4)) == 5050

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mmx_jax import Modality, check_inputs
+from mmx_jax import moves as mv
 from mmx_jax.errors import InputError
 
 pytestmark = pytest.mark.fast
@@ -223,3 +224,26 @@ def test_ids_outside_of_the_vocabulary_are_refused(ids):
     with pytest.raises(InputError, match="use 0 to 4, the vocabulary"):
         check_inputs(modalities, {"note": np.array(ids)})
     check_inputs(modalities, {"note": np.array([0, 4])})
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (3,), (1, 4)])
+def test_a_reference_that_does_not_fit_the_data_is_refused(shape):
+    with pytest.raises(InputError, match="reference"):
+        Modality.columns(4).with_reference(jnp.zeros(shape)).blend(jnp.ones(4), jnp.zeros(4, bool))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_units_of_many_entries_are_summed_in_32_bits(dtype):
+    modality = Modality(groups=np.zeros(4096, int))
+    assert modality.reduce(jnp.ones(4096, dtype)).tolist() == [4096]
+    both = Modality(groups=(np.zeros(1, int),)).groups
+    two = Modality(groups={"a": both[0], "b": both[0]})
+    mixed = {"a": jnp.array([1.001]), "b": jnp.ones(1, dtype)}
+    assert two.reduce(mixed)[0] == pytest.approx(2.001)
+
+
+def test_moves_of_one_name_and_groups_that_are_no_arrays_are_refused():
+    with pytest.raises(InputError, match="moves"):
+        Modality(groups=np.arange(2), moves=(mv.Noise(0.1), mv.Noise(0.2)))
+    with pytest.raises(InputError, match="groups"):
+        Modality(groups=[0, 0, 1])

@@ -107,3 +107,20 @@ def test_partition_and_combine():
 def test_division_by_zero_is_named_and_differentiable():
     assert numerics.safe_divide(jnp.array(1.0), jnp.array(0.0), 5.0) == 5.0
     assert jax.grad(lambda d: numerics.safe_divide(jnp.array(1.0), d, 0.0))(0.0) == 0
+
+
+def test_spearman_of_tables_is_scipys_and_nan_is_never_ranked():
+    x, y = np.array([3.0, 1.0, 2.0, 2.0]), np.array([1.0, 2.0, 4.0, 4.5])
+    assert numerics.spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert np.isnan(numerics.spearman(x, np.ones(4)))
+    holed = np.array([3.0, np.nan, 2.0, 2.0])
+    keep = ~np.isnan(holed)
+    for kind in (np.asarray, jnp.asarray):
+        assert np.isnan(numerics.spearman(kind(holed), kind(y)))
+        some = numerics.spearman(kind(holed), kind(y), kind(keep))
+        assert np.isclose(some, stats.spearmanr(x[keep], y[keep]).statistic, atol=1e-6)
+
+
+def test_infinite_entries_are_not_tied_with_those_left_out():
+    x, keep = jnp.array([1.0, 2.0, jnp.inf, 0.0]), jnp.array([True, True, True, False])
+    assert np.isclose(numerics.spearman(x, jnp.array([1.0, 2.0, 3.0, 9.0]), keep), 1)
