@@ -238,10 +238,17 @@ def _reason(name: str, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> st
             "has mass enough per modality, and the metric does not see which units carry it",
         ),
         (
+            name == "fsyn" and mean(name, 1) <= SLACK,
+            "the joint dividend is 0 for every set: no example needs all modalities at once",
+        ),
+        (
             metric.sign * mean(name, 1) <= metric.sign * worst,
             "the truth gets the worst value itself: the metric does not apply to this world",
         ),
-        (name == "fsyn", "without interaction the dividend is 0 for every set"),
+        (
+            name == "infidelity",
+            "the errors differ by little beside R squared: removed sets hide what single units get",
+        ),
         (
             not metric.claims,
             "scores of another order move the output as much: the metric does not measure truth",
