@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("mmx: interrupted, no result was written", file=sys.stderr)
         if argv is None:
             # a thread that compiles can't be stopped, and leaving in good order waits for it
+            sys.stdout.flush()
             sys.stderr.flush()
             os._exit(130)
         return 130

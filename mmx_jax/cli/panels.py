@@ -130,7 +130,14 @@ def _example(
 
 
 def _explanation(i: int, judged: Judged, effects: ModelEffects, spread: float) -> dict[str, Any]:
-    """Calibrated scores of one example, its own sets, and the units that may be named."""
+    """Calibrated scores of one example, its own sets, and the units that may be named.
+
+    Scores that are not finite are drawn as zeros and said to be ``broken``.
+    """
+    if not all(np.isfinite(s[i]).all() for s in judged.scores.values()):
+        nothing: dict[str, list[int]] = {m: [] for m in judged.scores}
+        zeros = {m: np.zeros(len(s[i])) for m, s in judged.scores.items()}
+        return {"scores": zeros, "own": nothing, "named": nothing, "broken": True}
     size = judged.measured.faithfulness.size
     return {
         "scores": {m: judged.scale * s[i] for m, s in judged.scores.items()},

@@ -20,6 +20,8 @@ from mmx_jax.report.table import COLUMNS, VERDICTS, rows
 
 __all__ = ["render", "schema"]
 
+BROKEN = "The scores of this explanation are not finite here."
+
 _NAMES = {"granger": "Granger", "faithfulness": "Faithful", "stability": "Stable"}
 
 _GLOSSARY = (
@@ -194,7 +196,10 @@ def _example(
         for name in sorted(specs)
     ]
     others = [
-        {"name": n, "pictures": [_picture(example, specs, explained[n], m) for m in sorted(specs)]}
+        {
+            "name": f"{n} (not finite here)" if explained[n].get("broken") else n,
+            "pictures": [_picture(example, specs, explained[n], m) for m in sorted(specs)],
+        }
         for n in ranked
         if n != shown and n in explained
     ]
@@ -202,7 +207,7 @@ def _example(
         "index": example["index"],
         "label": example.get("label", ""),
         "sentence": sentence(example, main, specs),
-        "agreement": agreement(example, main),
+        "agreement": BROKEN if main.get("broken") else agreement(example, main),
         "views": views,
         "others": others,
     }

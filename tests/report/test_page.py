@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import re
 import shutil
 import subprocess
@@ -13,12 +14,15 @@ import numpy as np
 import pytest
 
 from mmx_jax import Modality
+from mmx_jax.cli.panels import Judged, _explanation
+from mmx_jax.desiderata import ModelEffects
 from mmx_jax.report import render, schema
 from mmx_jax.report.figure import explanation_figure
 from mmx_jax.report.findings import findings, order
 from mmx_jax.report.pictures import describe, graph_layout, picture, unit_names
 from mmx_jax.report.sentences import agreement, listed, sentence
 from mmx_jax.report.svg import number
+from mmx_jax.runs import plain
 
 EVIL = "<script>alert(1)</script>"
 
@@ -160,6 +164,18 @@ def test_agreement_compares_signs_of_active_modalities(panels):
     assert said == "The modalities disagree: the image for it, the note against it."
     example["state"]["note"] = "inactive"
     assert agreement(example, explanation).startswith("Only the image is active")
+
+
+def test_scores_that_are_not_finite_are_said_to_be_so(results, panels):
+    scores = {"image": np.full((1, 16), np.nan), "note": np.ones((1, 4))}
+    judged = object.__new__(Judged)
+    object.__setattr__(judged, "scores", scores)
+    broken = _explanation(0, judged, object.__new__(ModelEffects), 1.0)
+    assert json.dumps(plain(broken))  # NaN could not be written
+    panels["examples"][0]["explanations"] |= dict.fromkeys(("shapley", "saliency"), broken)
+    page = render(results, panels)
+    assert "not finite here." in page
+    assert "saliency (not finite here)" in page
 
 
 KINDS = {
