@@ -45,7 +45,7 @@ RADII = (0.01, 0.05, 0.1)
 class Options(Run):
     """Options of the comparison."""
 
-    python: Path | None = None
+    python: str = ""
     """The interpreter of an environment with torch and auto_LiRPA."""
     nets: int = 3
     """How many nets of each kind."""
@@ -101,7 +101,7 @@ def theirs(python: Path, arrays: dict[str, Any], plan: dict[str, Any]) -> dict[s
 
 def experiment(run: Options) -> Outcome:
     """Trains the nets, bounds them on both sides, and compares."""
-    if run.python is None:
+    if not run.python:
         raise InputError(
             "python",
             "is missing",
@@ -128,7 +128,7 @@ def experiment(run: Options) -> Outcome:
         rows, compiles[title] = ours(hidden, act, layers, points, radii)
         keys = [(f"{title}, {seed}", r) for seed in seeds for r in radii]
         mine |= dict(zip(keys, rows, strict=True))
-    answer = theirs(run.python, arrays, {"nets": nets, "radii": radii})
+    answer = theirs(Path(run.python), arrays, {"nets": nets, "radii": radii})
     details: list[dict[str, Any]] = list(answer["rows"])
     looser, faster = {}, {}
     for i, title in enumerate(KINDS):

@@ -48,13 +48,15 @@ def _spread(form: Form, scope: Scope) -> tuple[tuple[Array, Array, Array, Array]
         slack = gamma(8) * (form.err[1] + TINY)
         shape = Shape(shape.bend, up(shape.flat + form.err[0] + slack, 4))
     beside = up(noisy + form.err[0], 2)
-    if shape is not None and scope.ball.norm == 2 and quad is not None:
-        curved = jnp.fmin(curved, jnp.maximum(top(shape, scope.ball) - beside, 0.0))
     rest = up(jnp.abs(shift) + curved + beside, 4)
     radius = linear + curved + beside
     slack = gamma(8) * (jnp.abs(form.center) + jnp.abs(shift) + radius + form.err[2] + TINY)
     low = jnp.maximum(form.center + shift - radius - slack, form.mid - form.err[2] - slack)
     high = jnp.minimum(form.center + shift + radius + slack, form.mid + form.err[2] + slack)
+    if shape is not None and quad is not None:
+        rest = jnp.fmin(rest, top(shape, scope.ball))
+        low = jnp.fmax(low, form.center - linear - rest - slack)
+        high = jnp.fmin(high, form.center + linear + rest + slack)
     # NaN (from infinities that cancel) must read as unknown
     low, high = (jnp.where(jnp.isnan(v), s, v) for v, s in ((low, -jnp.inf), (high, jnp.inf)))
     return (linear, rest, low, high), shape

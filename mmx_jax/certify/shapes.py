@@ -55,20 +55,20 @@ def quad_sum(quad: Array, ball: Any) -> tuple[Array, Array]:
 def top(shape: Shape, ball: Any) -> Array:
     """The largest value of ``flat + u^T bend u`` over the set."""
     shift, half = quad_sum(shape.bend, ball)
-    return up(jnp.abs(shift) + half + shape.flat, 4)
+    most = jnp.abs(shift) + half
+    if ball.norm != 2:  # or by the l2 ball around the box, better where no entries stand out
+        moved = jnp.moveaxis(shape.bend, (0, 1), (-2, -1))
+        most = jnp.fmin(most, ball.dim * spectral(moved))
+    return up(most + shape.flat, 6)
 
 
 def absolute(quad: Float[Array, "dim dim *s"], ball: Any) -> Shape:
-    """A bound of ``|u^T quad u|``: the matrix's absolute value; for boxes, its row sums."""
+    """A bound of ``|u^T quad u|``: the absolute value of the matrix."""
     both = 0.5 * (quad + jnp.swapaxes(quad, 0, 1))
     finite = jnp.all(jnp.isfinite(both), (0, 1))
     both = jnp.where(finite, both, 0.0)
     dim = both.shape[0]
     eye = jnp.eye(dim).reshape(dim, dim, *[1] * (both.ndim - 2))
-    if ball.norm != 2:
-        return Shape(
-            eye * up(jnp.sum(jnp.abs(both), 1), dim)[None], jnp.where(finite, 0.0, jnp.inf)
-        )
     moved = jnp.moveaxis(both, (0, 1), (-2, -1))
     values, vectors = jnp.linalg.eigh(moved, symmetrize_input=False)
     back = jnp.swapaxes(vectors, -1, -2)
