@@ -3,8 +3,9 @@
 Command: ``python -m experiments.certify.against_lirpa --python VENV/bin/python --out out/lirpa``,
 where VENV has torch (2.13) and auto_LiRPA from https://github.com/Verified-Intelligence/auto_LiRPA
 (0.7; the 0.3 of PyPI has no Jacobians). About ten minutes on one idle core, nearly all of it
-auto_LiRPA's with optimised slopes. ``--quick``: one net of each kind, one radius. Expected: our
-bound is not looser in the median, and at least 50 times faster per input once compiled.
+auto_LiRPA's with optimised slopes. ``--quick``: one net of each kind, one radius. Wanted: our bound
+is not looser in the median, and at least 50 times faster per input once compiled; what holds is
+told in ``results/README.md``.
 
 The quantity is the inf to inf constant of the logits on a box, which auto_LiRPA bounds for relu and
 tanh. Its plain and its optimised bounds are both taken, ours is held against the tighter, and its
@@ -49,19 +50,22 @@ class Options(Run):
     """The interpreter of an environment with torch and auto_LiRPA."""
     nets: int = 3
     """How many nets of each kind."""
+    method: str = "shaped"
+    """Our domain."""
 
 
-def ours(hidden: Any, act: Any, layers: Any, points: Any, radii: Any) -> tuple[list[Any], float]:
+def ours(act: Any, layers: Any, points: Any, radii: Any, method: str) -> tuple[list[Any], float]:
     """Per net and radius point, searched and certified constants and seconds; compile time."""
 
     def bounds(params: Any, x: Any, r: Any) -> Any:
         lifted = lift(lambda d: apply(params, d["x"], act), {"x": x})
-        found = lipschitz_bounds(lambda d: {"y": lifted(d)}, {"x": x}, r, np.inf)
+        found = lipschitz_bounds(lambda d: {"y": lifted(d)}, {"x": x}, r, np.inf, method)
         return found.searched["y", "x"], found.certified["y", "x"]
 
     def proof(params: Any, x: Any, r: Any) -> Any:
         lifted = lift(lambda d: apply(params, d["x"], act), {"x": x})
-        found = lipschitz_bounds(lambda d: {"y": lifted(d)}, {"x": x}, r, np.inf, restarts=0)
+        fn = lambda d: {"y": lifted(d)}  # noqa: E731
+        found = lipschitz_bounds(fn, {"x": x}, r, np.inf, method, restarts=0)
         return found.certified["y", "x"]
 
     started = time.process_time()
@@ -79,7 +83,6 @@ def ours(hidden: Any, act: Any, layers: Any, points: Any, radii: Any) -> tuple[l
                 jax.block_until_ready(quick(params, x, r))
                 times.append(time.perf_counter() - started)
             rows.append((float(searched), float(certified), float(np.median(times))))
-    del hidden
     return rows, compiled
 
 
@@ -125,13 +128,13 @@ def experiment(run: Options) -> Outcome:
             nets.append({"name": name, "kind": kind, "layers": len(params)})
             layers.append(params)
             points.append(x)
-        rows, compiles[title] = ours(hidden, act, layers, points, radii)
+        rows, compiles[title] = ours(act, layers, points, radii, run.method)
         keys = [(f"{title}, {seed}", r) for seed in seeds for r in radii]
         mine |= dict(zip(keys, rows, strict=True))
     answer = theirs(Path(run.python), arrays, {"nets": nets, "radii": radii})
     details: list[dict[str, Any]] = list(answer["rows"])
     looser, faster = {}, {}
-    for i, title in enumerate(KINDS):
+    for title in KINDS:
         for r in radii:
             ratios, speeds, parts = [], [], []
             for seed in seeds:
@@ -161,13 +164,14 @@ def experiment(run: Options) -> Outcome:
                     "our compile seconds": compiles[title],
                 }
             )
-            looser[10 * i + len(table)] = float(np.median(ratios))
-            faster[10 * i + len(table)] = float(np.median(speeds))
+            looser[len(table)] = float(np.median(ratios))
+            faster[len(table)] = float(np.median(speeds))
     claims = [
-        at_most("ours / the tighter of auto_LiRPA's, each net and radius, median", looser, 1.0),
+        at_most("ours / the tighter of auto_LiRPA's, median of each net and radius", looser, 1.0),
         at_least("times faster per input, median", faster, 50),
     ]
     command = "python -m experiments.certify.against_lirpa --python VENV/bin/python"
+    command += f" --nets {len(seeds)} --method {run.method}"
     details.append({"versions": versions() | answer["versions"], "command": command})
     print(table, file=sys.stderr)
     return Outcome(claims, {"against auto_LiRPA": table}, {}, details)
