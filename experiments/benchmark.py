@@ -11,13 +11,14 @@ An explainer or a world of your own is one short file, given with ``--add FILE.p
 EXPLAINERS from names to ``(modalities, setting) -> explainer``, or WORLDS from names to
 ``seed -> task``.
 
-Time: a cell takes half a second once its programs are compiled; compiling takes most of --quick,
-about a minute of CPU for the first explainer on each of the four kinds of modalities and 2 to 3
-seconds for each other one, so about 12 minutes of CPU in two processes. The full run has not been
-timed.
+Time: most of the first seed is compiling, once for each explainer on each of the four kinds of
+modalities: about 10 minutes of CPU for all worlds, exact models, then 4 to 5 for each further seed;
+in two processes half of that. --quick takes less than the first seed. Trained models have not been
+timed in full.
 
-Expected: the reference explanation is not beaten on any metric that claims to measure it; where a
-metric does not catch a control, the results say why.
+Expected: the reference explanation is not beaten on any metric that claims to measure it, but for
+tpr on tabular-graphs: a suppressor can hold less than a tenth of the whole, and the own set of 90 %
+leaves it out. Where a metric does not catch a control, the results say why.
 """
 
 import dataclasses
