@@ -16,7 +16,7 @@ that the paper does not fix move it: the scale, which rows stand in for what is 
 long the network was trained (on random labels: how far it has memorised them). The released code
 takes masks from the validation split, and one draw of the data for all seeds; here every seed draws
 its own. About 13 minutes on one free core; ``--quick`` takes half a minute and measures nothing.
-With ``--networks DIR`` a run that was stopped goes on, and ``emap`` and ``shape`` find its networks.
+With ``--networks DIR`` a run that was stopped goes on; ``emap`` and ``shape`` find its networks.
 """
 
 import dataclasses
