@@ -98,16 +98,24 @@ def at_most(text: str, values: Mapping[int, float | None], threshold: float) -> 
 
 
 def main(
-    name: str, doc: str | None, experiment: Callable[[Any], Outcome], options: Any = Run
+    name: str,
+    doc: str | None,
+    experiment: Callable[[Any], Outcome],
+    options: Any = Run,
+    quickly: bool = True,
 ) -> None:
-    """Runs an experiment from the command line; exits with 0 when it ran, whatever it found."""
+    """Runs an experiment from the command line; exits with 0 when it ran, whatever it found.
+
+    With ``quickly`` programs are optimised less: those that mostly compile end sooner.
+    """
     console = Console()
     try:
         run = tyro.cli(options, prog=f"python -m experiments.{name}", description=doc)
         out = free_name(Path("runs") / name.replace(".", "/")) if run.out is None else run.out
         check_output(out)
         use_compilation_cache()
-        compile_quickly()
+        if quickly:
+            compile_quickly()
         outcome = experiment(run)
         with result_directory(out) as directory:
             write_json(directory / "results.json", _plain(name, run, outcome))

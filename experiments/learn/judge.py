@@ -20,7 +20,7 @@ from mmx_jax.desiderata import (
 from mmx_jax.desiderata.perturb import Probe
 from mmx_jax.learn import HeldOut, hold_out
 from mmx_jax.modality import Modality
-from mmx_jax.tasks import Task
+from mmx_jax.tasks import Task, draw
 from mmx_jax.typing import Explainer, Model
 
 GRANGER = ("alpha", "a05", "over", "cross_alpha", "cross_a05", "cross_over")
@@ -65,16 +65,28 @@ def quiet_reference(task: Task, seed: int) -> dict[str, Modality]:
     return {n: other(n, m) for n, m in task.modalities.items()}
 
 
+def targets_of(task: Task, seed: int, name: str, count: int) -> np.ndarray:
+    """The target of the task, or drawn ones where it has none."""
+    if task.target is not None:
+        return np.full(count, task.target, np.int32)
+    key = mmx.derive_key(seed, f"targets of {name}")
+    return np.asarray(jax.random.randint(key, (count,), 0, task.outputs), np.int32)
+
+
+def _of_target(relevant: np.ndarray, targets: Any) -> np.ndarray:
+    """``[n, units]``, chosen by the target where there is a row per output."""
+    return relevant if relevant.ndim == 2 else relevant[np.arange(len(relevant)), targets]
+
+
 def bench(task: Task, model: Model, seed: int, wide: int = 512, narrow: int = 96) -> Bench:
     """Draws the splits and measures the model on them, once."""
     gates = mmx.FeatureGates(task.modalities)
-    target = 0 if task.target is None else task.target
 
     def split(name: str, count: int) -> tuple[Examples, Any]:
-        batch = task.sample(mmx.derive_key(seed, name), count)
+        batch = draw(task.sample, mmx.derive_key(seed, name), count)
         inputs = jax.tree.map(np.asarray, batch.inputs)
         keys = mmx.derive_keys(seed, f"{name} keys", count)
-        return Examples(inputs, np.full(count, target, np.int32), keys), batch.truth
+        return Examples(inputs, targets_of(task, seed, name, count), keys), batch.truth
 
     calibrating, _ = split("calibration", 64)
     judged, truth = split("evaluation", narrow)
@@ -92,7 +104,7 @@ def bench(task: Task, model: Model, seed: int, wide: int = 512, narrow: int = 96
         measure_effects(gates, model, judged),
         calibrating,
         measure_effects(gates, model, calibrating),
-        jax.tree.map(np.asarray, truth["relevant"]),
+        {n: _of_target(np.asarray(r), judged.targets) for n, r in truth["relevant"].items()},
         np.asarray(truth["mode"]),
         spread,
     )
@@ -102,7 +114,7 @@ def judge(bench: Bench, explainer: Explainer, stability: int = 24) -> dict[str, 
     """One row: every column of the table for one explainer."""
     row: dict[str, Any] = {"model_calls": explainer.evaluations}
     for name, held in (("known", bench.known), ("unseen", bench.unseen)):
-        figures = held(explainer, bench.model)
+        figures = held.granger(explainer, bench.model)
         row[f"granger_{name}_reference"] = {k: figures[k] for k in GRANGER}
     _, changed = explain_changes(bench.gates, bench.model, explainer, bench.calibrating)
     scale = calibrate(bench.calibrating_effects, changed).scale
@@ -120,6 +132,16 @@ def judge(bench: Bench, explainer: Explainer, stability: int = 24) -> dict[str, 
     if stability:
         row["stability"] = slopes(measured.stability, scale)
     return row
+
+
+def steadiness(bench: Bench, explainer: Explainer, count: int) -> dict[str, float | None]:
+    """The slopes alone, on a few examples: for explainers of hundreds of model calls."""
+    part = jax.tree.map(lambda x: x[:count], bench.judged)
+    _, changed = explain_changes(bench.gates, bench.model, explainer, bench.calibrating)
+    scale = calibrate(bench.calibrating_effects, changed).scale
+    plan = StabilityPlan(count, Probe(), rounds=2)
+    measured, _ = measure(bench.gates, bench.model, explainer, part, stability=plan)
+    return slopes(measured.stability, scale)
 
 
 def at_true_size(bench: Bench, tested: Any) -> dict[str, float]:
@@ -142,6 +164,8 @@ def recovered(bench: Bench, found: Any) -> dict[str, float]:
     """Recovery by the joint own set; in the redundancy modes both copies count."""
     redundant = np.array(["redundant" in mode for mode in bench.task.modes])[bench.modes]
     tpr, fdr = np.asarray(found.tpr), np.asarray(found.fdr)
+    some = np.isfinite(tpr)  # else no unit matters for the target
+    redundant, tpr, fdr = redundant[some], tpr[some], fdr[some]
     out = {"tpr": tpr.mean(), "fdr": fdr.mean()}
     if redundant.any():
         out |= {
@@ -153,12 +177,17 @@ def recovered(bench: Bench, found: Any) -> dict[str, float]:
 
 
 def slopes(measured: Any, scale: float) -> dict[str, float | None]:
-    """The largest over pairs of c times each constant, beside the model's own."""
+    """The largest over pairs of c times each constant, beside the model's own.
+
+    ``together`` is the larger of the local one (95 % quantile) and the path maximum, ``ratio`` is
+    that over the same of the model.
+    """
 
     def worst(tree: dict[str, Any]) -> np.ndarray | None:
         return np.max([np.asarray(v) for v in tree.values()], axis=0) if tree else None
 
     out: dict[str, float | None] = {}
+    together: dict[str, list[float]] = {"": [], "model_": []}
     for kind in ("point", "searched", "path"):
         theirs = worst(getattr(measured.explanation, kind))
         own = worst(getattr(measured.model, kind))
@@ -166,6 +195,12 @@ def slopes(measured: Any, scale: float) -> dict[str, float | None]:
             known = found is not None
             out[f"{name}{kind}_p95"] = float(factor * np.quantile(found, 0.95)) if known else None
             out[f"{name}{kind}_max"] = float(factor * np.max(found)) if known else None
+            if known and kind != "searched":
+                together[name].append(out[f"{name}{kind}_{'p95' if kind == 'point' else 'max'}"])
+    # kind by kind the truth of a saturated, locally flat model fails
+    out["together"] = max(together[""]) if len(together[""]) == 2 else None
+    out["model_together"] = max(together["model_"])
+    out["ratio"] = out["together"] and out["together"] / out["model_together"]
     return out
 
 

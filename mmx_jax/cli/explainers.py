@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmx_jax import explainers as ex
+from mmx_jax.cli.options import not_yet
 from mmx_jax.desiderata.jacobian import not_differentiable
 from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.modality import Modality
@@ -20,6 +21,9 @@ __all__ = ["CONTROLS", "GRADIENT", "METHODS", "RESCALED", "Setting", "build", "n
 
 RESCALED = "rescaled-"
 """Prefix of a method whose mass in each modality is set to that modality's effect."""
+
+LEARNED = "learned:"
+"""Prefix of the directory of a run of ``mmx train``."""
 
 EXACT_UNITS = 10
 """Up to so many units (1024 coalitions) Shapley values are enumerated, beyond they are sampled."""
@@ -212,6 +216,11 @@ def _one(name: str, setting: Setting, explicit: bool) -> tuple[str, Explainer]:
     if name.startswith(RESCALED):
         shown, explainer = _one(name.removeprefix(RESCALED), setting, explicit)
         return RESCALED + shown, ex.Rescaled(modalities, explainer)
+    if name.startswith(LEARNED):
+        from mmx_jax.learn import load  # other explainers do without it
+
+        known = None if setting.model is not_yet else setting.model
+        return name, load(name.removeprefix(LEARNED), modalities, model=known)
     if name == "truth":
         if setting.reference is None:
             raise InputError(

@@ -39,9 +39,9 @@ class Options:
         smoothgrad, integrated-gradients, expected-gradients, mask (write NAME+occlusion where a
         modality holds integers). Removal by occlusion, permutation, rise, lime, shapley,
         within-shapley, kernelshap, owen, modality-shapley. Any of them as rescaled-NAME. Known
-        contributions by truth. Negative controls by control-NAME: constant, random, edges,
-        edges-rescaled, blind, others-at-reference, wrong-model, uniform, smeared,
-        reference-detector, normalised.
+        contributions by truth. What mmx train made, by learned:DIR. Negative controls by
+        control-NAME: constant, random, edges, edges-rescaled, blind, others-at-reference,
+        wrong-model, uniform, smeared, reference-detector, normalised.
       seed: Of data, training, explanations and everything else that is drawn.
       out: A directory that is absent or empty; by default a new one beside you.
       link: On which scale outputs are explained, identity, softmax or log-odds. By default the

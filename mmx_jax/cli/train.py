@@ -17,7 +17,8 @@ from mmx_jax.cli.options import mesh_of
 from mmx_jax.cli.subject import Source, Subject, open_subject
 from mmx_jax.errors import InputError
 from mmx_jax.models import Resample
-from mmx_jax.runs import free_name
+from mmx_jax.report.curves import training_figure
+from mmx_jax.runs import check_output, free_name
 from mmx_jax.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -25,13 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Train"]
 
+STEPS, QUICK = 1500, 600
+
 
 @dataclasses.dataclass(frozen=True)
 class Train:
     """Train one network that explains every modality of a model in one forward pass.
 
     Its losses are the three desiderata. The directory holds config.json, metrics.jsonl and
-    checkpoints; a run that was stopped goes on with --resume and ends with the same weights. Then:
+    checkpoints, at the end curves.svg. A run that was stopped goes on with --resume and ends with
+    the same weights. Then:
     mmx audit --explainers learned:DIR,shapley
 
     Your own model: mmx train --model file.py:build --data file.npz --out DIR
@@ -57,7 +61,7 @@ class Train:
     of the data; 3 is a good first choice."""
 
     steps: int | None = None
-    """Of training; by default 1500, with --quick 400."""
+    """Of training; by default 1500, with --quick 600."""
 
     batch: int = 128
     """Examples per step."""
@@ -71,12 +75,28 @@ class Train:
     alpha: float = 0.97
     """An explanation must change by at least this share of the effect of what is removed."""
 
+    beta: float = 0.005
+    """A slack on both sides, of the output's range."""
+
     over: float = 1.03
     """It may change by at most so many times what removing any part of it does."""
 
-    slope: float = 1.0
+    eps: float = 0.01
+    """Keeping the highest units alone may move the output by at most this, of its range."""
+
+    necessity: float = 0.97
+    """Removing them must do at least this share of the largest effect."""
+
+    slope: float | None = None
     """Slopes of the explanation up to this cost nothing, of the output's range per unit of the
-    data."""
+    data; by default 1, or more where alpha needs it."""
+
+    constrained: Annotated[float | None, tyro.conf.arg(metavar="TOLERANCE")] = None
+    """Make these constants constraints, each to be met within a tolerance (.005 is a good first
+    one), rather than terms of fixed weight; what is active or infeasible is said."""
+
+    bfloat16: bool = False
+    """Compute the network in half precision; for accelerators."""
 
     patience: int = 0
     """Stop after so many evaluations without a better one; 0 for never."""
@@ -98,11 +118,15 @@ class Train:
 
     def run(self) -> None:
         """Trains, showing progress, and prints what the best explainer reaches."""
-        from mmx_jax.learn import fit  # other commands start without it
+        from mmx_jax.learn import fit, read_config  # other commands start without it
 
         if self.resume and self.out is None:
             raise InputError("resume", "is given without --out", "name the directory of the run")
         out = free_name("mmx-train") if self.out is None else self.out
+        if self.resume:
+            read_config(out)
+        else:
+            check_output(out)
         mesh = mesh_of(self.devices)
         terminal = Terminal()
         source = Source(
@@ -135,7 +159,14 @@ class Train:
                     self.recipe(target),
                     directory=out,
                     resume=self.resume,
-                    about={"task": subject.name, "kind": subject.kind, "link": subject.link},
+                    about={
+                        "task": subject.name,
+                        "kind": subject.kind,
+                        "data": None if self.data is None else self.data.name,
+                        "link": subject.link,
+                        "reference": self.reference,
+                        "quick": self.quick,
+                    },
                     mesh=mesh,
                     progress=progress,
                 )
@@ -146,7 +177,15 @@ class Train:
 
     def recipe(self, target: Any) -> "Recipe":
         """All settings of the run."""
-        from mmx_jax.learn import Demands, NetworkSettings, Recipe, Settings
+        from mmx_jax.learn import (
+            DESIDERATA_WEIGHTS,
+            Balance,
+            Demands,
+            NetworkSettings,
+            Recipe,
+            Settings,
+            constrained,
+        )
 
         certified = self.certifiable is not None
         return Recipe(
@@ -155,14 +194,24 @@ class Train:
                 dim=self.dim,
                 lipschitz=self.certifiable or 3.0,
             ),
-            demands=Demands(alpha=self.alpha, over=self.over),
+            demands=Demands(
+                alpha=self.alpha,
+                over=self.over,
+                slack=self.beta,
+                sufficiency=self.eps,
+                necessity=self.necessity,
+            ),
             slope=self.slope,
+            balance=Balance(DESIDERATA_WEIGHTS)
+            if self.constrained is None
+            else constrained(self.constrained),
             settings=Settings(
-                steps=self.steps or (400 if self.quick else 1500),
+                steps=self.steps or (QUICK if self.quick else STEPS),
                 batch=self.batch,
                 learning_rate=self.learning_rate,
                 target=target,
                 patience=self.patience,
+                compute="bfloat16" if self.bfloat16 else "float32",
                 seed=self.seed,
             ),
         )
@@ -178,12 +227,16 @@ class Train:
         return Resample(inputs, jnp.asarray(targets)), "fixed" if fixed else "predicted"
 
     def report(self, out: Path, trained: "Trained") -> None:
-        """Prints the figures of the best evaluation."""
+        """Prints the figures of the best evaluation, and draws all of them."""
         console = Console(highlight=False)
+        training_figure(trained.history).savefig(out / "curves.svg")
         if trained.history:
             best = max(trained.history, key=lambda row: row["measured"]["quality"])
             figures = ", ".join(f"{n} {v:.3f}" for n, v in best["measured"].items())
             console.print(f"best at step {best['step']}: {figures}")
+            limits = [f"{name} {state}" for name, state in trained.history[-1]["limits"].items()]
+            if limits:
+                console.print(f"constraints: {', '.join(limits)}")
         network = trained.best.network()
         if self.certifiable is not None:
             bounds = network.certificate()  # pyright: ignore[reportAttributeAccessIssue]

@@ -43,11 +43,22 @@ class Checkpoints:
 
     def __init__(self, directory: str | Path, names: tuple[str, ...] = (LAST, BEST)):
         self.directory = Path(directory).absolute()
+        here = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"host{here}"
+        )
+        for name in names:
+            if here == 0:
+                (self.directory / name).mkdir(parents=True, exist_ok=True)
         self._managers = {
             name: ocp.CheckpointManager(
                 self.directory / name,
                 options=ocp.CheckpointManagerOptions(
-                    max_to_keep=2 if name == LAST else 1, cleanup_tmp_directories=True
+                    max_to_keep=2 if name == LAST else 1,
+                    # only the first host writes, and a host waits for no other
+                    cleanup_tmp_directories=here == 0,
+                    create=False,
+                    multiprocessing_options=alone,
                 ),
             )
             for name in names

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from mmx_jax.errors import InputError, UnknownNameError
 
-__all__ = ["Balance", "check_constants"]
+__all__ = ["Balance", "check_constants", "needed_slope"]
 
 Losses = dict[str, Float[Array, ""]]
 
@@ -96,6 +96,34 @@ class Balance:
         return out
 
 
+def needed_slope(
+    effects: Mapping[str, Float[Array, "examples"]],
+    distances: Mapping[str, Float[Array, "examples"]],
+    units: Mapping[str, int],
+    alpha: float,
+    beta: float,
+) -> dict[str, float]:
+    """Per modality the smallest slope with which ``dE_mm >= alpha df_m - beta`` can hold.
+
+    ``||E_m(x) - E_m(x_-m)||_1`` is at most ``sqrt(units) L ||x_m - reference||_2``, because L1 is
+    at most sqrt(units) times L2.
+
+    Args:
+      effects: df_m per modality.
+      distances: ``||x_m - reference_m||_2`` per modality, on the same examples.
+      units: per modality.
+      alpha: demanded slope.
+      beta: slack, in units of v.
+    """
+    out = {}
+    for name in sorted(effects):
+        wanted = alpha * jnp.asarray(effects[name]) - beta
+        room = units[name] ** 0.5 * jnp.asarray(distances[name])
+        needed = jnp.where(wanted > 0, wanted / jnp.maximum(room, 1e-12), 0.0)
+        out[name] = float(jnp.max(needed))
+    return out
+
+
 def check_constants(
     effects: Mapping[str, Float[Array, "examples"]],
     distances: Mapping[str, Float[Array, "examples"]],
@@ -106,29 +134,21 @@ def check_constants(
 ) -> None:
     """Raises where influence and stability demand contradictory things of an example.
 
-    ``||E_m(x) - E_m(x_-m)||_1 >= alpha df_m - beta`` can't hold where the explanation may change
-    by no more than ``sqrt(units) L ||x_m - reference||_2`` (L1 is at most sqrt(units) times L2).
-
     Args:
-      effects: df_m per modality.
-      distances: ``||x_m - reference_m||_2`` per modality, on the same examples.
-      units: per modality.
-      alpha: demanded slope.
-      beta: slack, in units of v.
+      effects, distances, units, alpha, beta: see :func:`needed_slope`.
       lipschitz: the largest L2 to L2 slope that is allowed of E_m.
 
     Raises:
       InputError: with the share of examples, and the smallest L that would do.
     """
-    for name in sorted(effects):
-        wanted = alpha * jnp.asarray(effects[name]) - beta
-        room = units[name] ** 0.5 * jnp.asarray(distances[name])
-        needed = jnp.max(jnp.where(wanted > 0, wanted / jnp.maximum(room, 1e-12), 0.0))
-        share = jnp.mean(wanted > lipschitz * room)
-        if float(needed) > lipschitz:
+    for name, needed in needed_slope(effects, distances, units, alpha, beta).items():
+        if needed > lipschitz:
+            wanted = alpha * jnp.asarray(effects[name]) - beta
+            room = units[name] ** 0.5 * jnp.asarray(distances[name])
+            share = float(jnp.mean(wanted > lipschitz * room))
             raise InputError(
                 "alpha, beta, lipschitz",
-                f"contradict each other on {100 * float(share):.1f} % of the inputs: removing "
+                f"contradict each other on {100 * share:.1f} % of the inputs: removing "
                 f"{name!r} must change its explanation by more than a slope of {lipschitz:g} lets",
-                f"allow a slope of at least {float(needed):.3g}, or lower alpha",
+                f"allow a slope of at least {needed:.3g}, or lower alpha",
             )

@@ -1,5 +1,7 @@
 """What is measured on held-out data while an explainer is trained."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,10 +12,13 @@ from jaxtyping import Array
 from mmx_jax.desiderata.constants import DEFAULTS, Constants
 from mmx_jax.desiderata.effects import pair, pairs
 from mmx_jax.desiderata.explained import changes, collect, counterfactuals
+from mmx_jax.gates import flatten, keep, own_set, remove, unflatten
+from mmx_jax.intervention import values
 from mmx_jax.learn.evidence import Evidence, gather_evidence
 from mmx_jax.learn.losses import interactions
+from mmx_jax.learn.stability import path_slope
 from mmx_jax.mapping import map_examples
-from mmx_jax.numerics import derive_keys, safe_divide
+from mmx_jax.numerics import derive_keys, partition, safe_divide
 from mmx_jax.typing import Explainer, Inputs, Intervention, Model, Scores, record
 
 __all__ = ["HeldOut", "hold_out"]
@@ -21,38 +26,57 @@ __all__ = ["HeldOut", "hold_out"]
 
 @record
 class HeldOut:
-    """Held-out examples with what the model says of them, computed once.
+    """Held-out examples with what the model says of them, computed once: a small scorecard.
 
-    ``held_out(explainer)`` gives, pooled over diagonal and cross pairs: ``alpha`` (the smallest
-    ``c dE / df`` on active inputs), ``a05`` (its 5 % quantile), ``over`` (mean ``c dE`` on inactive
-    inputs relative to the mean active effect), the same for cross pairs, and
-    ``quality = min(a05, cross_a05) - max(over, cross_over)``. Inactive is judged by the sets that
-    were tried, which the scorecard searches more thoroughly.
+    ``held_out(explainer)`` gives, for a learned explainer,
+
+    - Granger, pooled over diagonal and cross pairs: ``alpha`` (the smallest ``c dE / df`` on active
+      inputs), ``a05`` (its 5 % quantile), ``over`` (mean ``c dE`` on inactive inputs relative to
+      the mean active effect), and the same for cross pairs. Inactive is judged by the sets that
+      were tried, which the scorecard searches more thoroughly;
+    - ``faithful``: the share of examples on which its own sets, of each modality and of all
+      together, keep the value (error at most .10 R) and remove it (at least .80 of the largest
+      effect that was found, where that is .02 R or more);
+    - ``slope``: the 95 % quantile of ``c ||E(x') - E(x)|| / ||x' - x||`` along paths between
+      examples, relative to the model's own;
+    - ``quality``, the mean of three numbers of at most 1: ``min(a05, cross_a05) - max(over,
+      cross_over)``, ``faithful``, and ``1 / max(1, slope)``.
 
     Attributes:
       intervention: what removing a unit means.
+      model: what is explained.
       inputs: ``[examples, ...]``.
       targets: ``[examples]``.
       evidence: per example.
       spread: the range R of v.
+      steepness: the 95 % quantile of the model's own slopes along the same paths.
     """
 
     intervention: Intervention
+    model: Model
     inputs: Inputs
     targets: Array
     evidence: Evidence
     spread: Array
+    steepness: Array
 
-    def __call__(
+    def granger(
         self, explainer: Explainer, model: Model | None = None, constants: Constants = DEFAULTS
     ) -> dict[str, float]:
-        """The figures of one explainer; a learned one needs no model."""
-        out = _figures(self, explainer, model, constants)
-        figures = {name: float(x) for name, x in out.items()}
-        least = min(figures["a05"], figures["cross_a05"])
-        most = max(figures["over"], figures["cross_over"])
-        figures["quality"] = least - most if np.isfinite(least - most) else -1e9
-        return figures
+        """Alpha and over-claim of any explainer; a learned one needs no model."""
+        figures = _figures(self, explainer, model, constants)
+        return {name: float(x) for name, x in figures.items()}
+
+    def __call__(self, explainer: Explainer, constants: Constants = DEFAULTS) -> dict[str, float]:
+        """All figures of a learned explainer."""
+        out = self.granger(explainer, None, constants)
+        faithful, slope = _faithful_and_slope(self, explainer, constants)
+        out["faithful"] = float(faithful)
+        out["slope"] = float(out["scale"] * slope / jnp.maximum(self.steepness, 1e-6))
+        least, most = min(out["a05"], out["cross_a05"]), max(out["over"], out["cross_over"])
+        parts = [min(least, 1.0) - most, out["faithful"], 1 / max(1.0, out["slope"])]
+        out["quality"] = float(np.mean(parts)) if np.isfinite(parts).all() else -1e9
+        return out
 
 
 def hold_out(
@@ -73,10 +97,59 @@ def hold_out(
     def one(x: Inputs, target: Array, key: Array) -> Evidence:
         return gather_evidence(intervention, model, x, target, nothing, key, sets)
 
-    evidence = map_examples(one, inputs, np.asarray(targets), keys, chunk=min(64, count))
+    targets = np.asarray(targets)
+    evidence = map_examples(one, inputs, targets, keys, chunk=min(64, count))
     evidence = jax.tree.map(jnp.asarray, evidence)
-    inputs = jax.tree.map(jnp.asarray, inputs)
-    return HeldOut(intervention, inputs, jnp.asarray(targets), evidence, jnp.asarray(spread))
+    inputs, targets = jax.tree.map(jnp.asarray, (inputs, targets))
+    steepness = _steepness(lambda x, t: {"": model(x)[t]}, inputs, targets)
+    return HeldOut(intervention, model, inputs, targets, evidence, jnp.asarray(spread), steepness)
+
+
+def _steepness(explain: Callable[[Inputs, Array], Any], inputs: Inputs, targets: Array) -> Array:
+    """The 95 % quantile of slopes at three places on the paths from each example to the next."""
+    at = jnp.array([0.25, 0.5, 0.75])
+
+    def one(row: tuple[Inputs, Inputs, Array]) -> Array:
+        start, end, target = row
+        slope = lambda t: path_slope(lambda x: explain(x, target), start, end, t)  # noqa: E731
+        return jnp.max(jax.vmap(slope)(at))
+
+    if not jax.tree.leaves(partition(inputs)[0]):
+        return jnp.zeros(())
+    others = jax.tree.map(lambda x: jnp.roll(x, 1, 0), inputs)
+    return jnp.quantile(jax.lax.map(one, (inputs, others, targets), batch_size=16), 0.95)
+
+
+@partial(jax.jit, static_argnums=2)
+def _faithful_and_slope(
+    held: HeldOut, explainer: Explainer, constants: Constants
+) -> tuple[Array, Array]:
+    units = {n: held.intervention.units[n] for n in sorted(held.intervention.units)}
+
+    def kept(row: Any) -> Array:
+        x, target, evidence, key = row
+        scores = explainer(None, x, target, key)  # pyright: ignore[reportArgumentType]
+        own = {n: own_set(s, constants.own_share, key) for n, s in scores.items()}
+        both = unflatten(own_set(flatten(scores), constants.own_share, key), units)
+        rows = [f(own, n) for n in units for f in (keep, remove)]
+        rows += [both, {n: ~gate for n, gate in both.items()}]
+        gates = jax.tree.map(lambda *g: jnp.stack(g), *rows)
+        v = values(held.intervention, held.model, x, target, gates)
+        drop = jnp.abs(evidence.value - v) / held.spread
+        largest = jnp.stack([evidence.largest[n] for n in [*units, "joint"]]) / held.spread
+        small = largest < constants.counted
+        enough = small | (drop[1::2] >= constants.necessity * largest)
+        return jnp.all(enough & (drop[0::2] <= constants.sufficiency))
+
+    keys = derive_keys(0, "explain", held.targets.shape[0])
+    rows = (held.inputs, held.targets, held.evidence, keys)
+    share = jnp.mean(jax.lax.map(kept, rows, batch_size=16))
+    slope = _steepness(
+        lambda x, t: explainer(None, x, t, keys[0]),  # pyright: ignore[reportArgumentType]
+        held.inputs,
+        held.targets,
+    )
+    return share, slope
 
 
 @jax.jit
@@ -107,7 +180,8 @@ def _figures(
         sum((jnp.sum(effect[m]) for m in names), start=jnp.zeros(())),
         sum((jnp.sum(signed[m]) for m in names), start=jnp.zeros(())),
     )
-    out, ratios, claims, active = {}, {"": [], "cross_": []}, {"": [], "cross_": []}, []
+    ratios, claims, active = {"": [], "cross_": []}, {"": [], "cross_": []}, []
+    out: dict[str, Any] = {"scale": scale}
     for n, m in pairs(names):
         label, kind = (n, "") if n == m else (pair(n, m), "cross_")
         size, moved = np.asarray(effect[label]), np.asarray(scale * change[pair(n, m)])

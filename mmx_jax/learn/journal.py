@@ -5,6 +5,8 @@
 """
 
 import json
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from mmx_jax.errors import InputError
 from mmx_jax.learn.checkpoint import BEST, LAST, Checkpoints
 from mmx_jax.learn.settings import MAY_CHANGE
 
-__all__ = ["Journal", "read_config"]
+__all__ = ["Journal", "made_with", "read_config"]
 
 CONFIG, METRICS, COMPLETE = "config.json", "metrics.jsonl", "COMPLETE"
 
@@ -36,8 +38,16 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         ) from error
 
 
+def made_with() -> dict[str, str]:
+    """Versions of what a run's numbers depend on; kept with it, not compared on resume."""
+    packages = ("mmx_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
 class Journal:
     """Writes what a run does; a context that waits for pending checkpoints.
+
+    Of several hosts only the first writes; the others read when a run is resumed.
 
     Args:
       folder: of the run; nothing is written anywhere if None.
@@ -53,14 +63,16 @@ class Journal:
         self.folder = None if folder is None else Path(folder)
         self.resume = resume
         self._checkpoints: Checkpoints | None = None
+        self._writes = self.folder is not None and jax.process_index() == 0
         if self.folder is None:
             return
         plain = json.loads(json.dumps(config))
         if resume:
             _compare(read_config(self.folder), plain)
-        else:
+        elif self._writes:
             _create(self.folder, plain)
-        self._checkpoints = Checkpoints(self.folder)
+        if resume or self._writes:
+            self._checkpoints = Checkpoints(self.folder)
 
     def __enter__(self) -> "Journal":
         """Itself."""
@@ -70,7 +82,7 @@ class Journal:
         """Waits until every checkpoint is on disk; marks the run as complete unless it failed."""
         if self._checkpoints is not None and self.folder is not None:
             self._checkpoints.__exit__(*error)
-            if error[0] is None:
+            if error[0] is None and self._writes:
                 (self.folder / COMPLETE).write_text("")
 
     @property
@@ -98,7 +110,7 @@ class Journal:
         self, row: dict[str, Any], state: PyTree, best: PyTree | None, noted: dict[str, Any]
     ) -> None:
         """Saves a state, the averaged weights where they are the best, and a line of metrics."""
-        if self._checkpoints is None or self.folder is None:
+        if self._checkpoints is None or self.folder is None or not self._writes:
             return
         if best is not None:
             self._checkpoints.save(BEST, row["step"], best, noted)
@@ -117,7 +129,8 @@ class Journal:
                 break  # the process was killed while writing it
             if row["step"] <= step:
                 rows.append(row)
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        if self._writes:
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         return rows
 
 
@@ -137,6 +150,8 @@ def _create(folder: Path, config: dict[str, Any]) -> None:
 def _compare(old: Any, new: Any) -> None:
     before, now = _flat(old), _flat(new)
     for path in sorted(set(before) | set(now)):
+        if path.startswith("made_with."):
+            continue
         if before.get(path) != now.get(path) and path.split(".")[-1] not in MAY_CHANGE:
             raise InputError(
                 f"resume: {path}",

@@ -24,9 +24,11 @@ __all__ = [
     "Demands",
     "contribution_losses",
     "desiderata_losses",
+    "explained_evidence",
     "faithfulness_losses",
     "granger_losses",
     "interactions",
+    "stray_loss",
 ]
 
 Explain = Callable[[Inputs], Scores]
@@ -44,6 +46,8 @@ class Demands:
       necessity: smallest share of the largest removal effect.
       smallest, largest: the range of the budget k, as shares of the units.
       temperature: of the soft gates, relative to the largest score.
+      null: a unit is null for an explanation that never gives it this share of its largest score.
+      stray: null units may hold this share of an explanation.
       pairs: drawn sets of units per modality, each with its complement.
     """
 
@@ -55,6 +59,8 @@ class Demands:
     smallest: float = 0.25
     largest: float = 0.5
     temperature: float = 0.1
+    null: float = 0.05
+    stray: float = 0.03
     pairs: int = 2
 
 
@@ -121,6 +127,28 @@ def contribution_losses(
     }
 
 
+def stray_loss(
+    scores: Explained, spread: Float[Array, ""], demands: Demands
+) -> dict[str, Float[Array, ""]]:
+    """The share of an explanation that lies on units which it holds to be null in every context.
+
+    ``stray = relu(sum_{u in N} |E_u(x)| / sum_u |E_u(x)| - share)``. N are the units of n whose
+    ``max(|E_n,u(x)|, |E_n,u(x_-m)|)`` stays below ``null`` of the largest of any unit of n, and all
+    of them where that is below .02 R. Where modalities are redundant every score of x is small, and
+    least squares care little how they fall; what the ablations show tells noise from the copies.
+    """
+    names, total, stray = sorted(scores.ablated), jnp.zeros(()), jnp.zeros(())
+    for n in names:
+        contexts = [scores.intact[n], *(scores.ablated[m][n] for m in names if m != n)]
+        size = jax.lax.stop_gradient(jnp.max(jnp.abs(jnp.stack(contexts)), 0))
+        top = jnp.max(size)
+        null = (size < demands.null * top) | (top < 0.02 * spread)
+        held = jnp.abs(scores.intact[n])
+        total += jnp.sum(held)
+        stray += jnp.sum(jnp.where(null, held, 0.0))
+    return {"stray": jax.nn.relu(stray / jnp.maximum(total, 1e-6 * spread) - demands.stray)}
+
+
 def faithfulness_losses(
     intervention: Intervention,
     model: Model,
@@ -178,6 +206,35 @@ def faithfulness_losses(
     }
 
 
+def explained_evidence(
+    explain: Explain,
+    intervention: Intervention,
+    model: Model,
+    inputs: Inputs,
+    target: Target,
+    key: PRNGKey,
+    pairs: int = 2,
+    known: Evidence | None = None,
+) -> tuple[Explained, Evidence]:
+    """The scores of one example and of its ablations, and what the model says of it.
+
+    Args:
+      explain: the explainer being trained, ``inputs -> scores`` for this target.
+      intervention: what removing a unit means.
+      model: the model that is explained.
+      inputs: of one example.
+      target: the output that is explained.
+      key: where sets are drawn.
+      pairs: drawn sets of units per modality, each with its complement.
+      known: the evidence, where it was gathered before; the model is not called then.
+    """
+    scores = collect(intervention, jax.vmap(explain)(counterfactuals(intervention, inputs)))
+    if known is not None:
+        return scores, known
+    frozen = jax.lax.stop_gradient(scores.intact)
+    return scores, gather_evidence(intervention, model, inputs, target, frozen, key, pairs)
+
+
 def desiderata_losses(
     explain: Explain,
     intervention: Intervention,
@@ -201,12 +258,13 @@ def desiderata_losses(
       demands: the constants.
     """
     for_sets, for_gates = jax.random.split(key)
-    scores = collect(intervention, jax.vmap(explain)(counterfactuals(intervention, inputs)))
-    frozen = jax.lax.stop_gradient(scores.intact)
-    evidence = gather_evidence(intervention, model, inputs, target, frozen, for_sets, demands.pairs)
+    scores, evidence = explained_evidence(
+        explain, intervention, model, inputs, target, for_sets, demands.pairs
+    )
     return {
         **granger_losses(scores, evidence, spread, demands),
         **contribution_losses(scores, evidence, spread),
+        **stray_loss(scores, spread, demands),
         **faithfulness_losses(
             intervention, model, scores.intact, evidence, inputs, target, for_gates, spread, demands
         ),

@@ -4,16 +4,28 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from mmx_jax.learn.losses import Demands, desiderata_losses
+from mmx_jax.learn.constraints import Balance
+from mmx_jax.learn.evidence import Evidence, gather_evidence
+from mmx_jax.learn.losses import (
+    Demands,
+    contribution_losses,
+    explained_evidence,
+    faithfulness_losses,
+    granger_losses,
+    stray_loss,
+)
 from mmx_jax.learn.stability import stability_losses
+from mmx_jax.mapping import map_examples
 from mmx_jax.typing import (
     Inputs,
     Intervention,
     Model,
     Outputs,
     PRNGKey,
+    Scores,
     record,
     static,
 )
@@ -21,7 +33,7 @@ from mmx_jax.typing import (
 Network = Any
 """A module ``(inputs, target) -> scores``."""
 
-__all__ = ["DESIDERATA_WEIGHTS", "Desiderata"]
+__all__ = ["DESIDERATA_WEIGHTS", "Desiderata", "Pool", "constrained", "gather_pool"]
 
 DESIDERATA_WEIGHTS = (
     ("under_own", 1.0),
@@ -32,10 +44,70 @@ DESIDERATA_WEIGHTS = (
     ("efficiency", 10.0),
     ("sufficiency", 0.3),
     ("necessity", 0.3),
+    ("stray", 0.1),
     ("jacobian", 0.003),
-    ("ball", 0.1),
+    ("ball", 0.3),
     ("path", 0.1),
 )
+
+LIMITED = ("under", "over", "sufficiency", "necessity", "stray", "ball", "path")
+"""The beginnings of the names of losses that are zero where a constant is met."""
+
+
+def constrained(tolerance: float) -> Balance:
+    """The demands as limits, what is left as weights: an augmented Lagrangian.
+
+    Args:
+      tolerance: the largest mean excess over a constant that still counts as met, of R.
+    """
+    free = [(n, w) for n, w in DESIDERATA_WEIGHTS if not n.startswith(LIMITED)]
+    limits = [(n, tolerance) for n, _ in DESIDERATA_WEIGHTS if n.startswith(LIMITED)]
+    return Balance(tuple(free), tuple(limits), penalty=20.0, rate=0.5, bound=20.0)
+
+
+@record
+class Pool:
+    """A fixed set of examples with what the model says of them, as a sampler of its rows.
+
+    Where the model is costly, most of a step goes into its values under sets of units; here they
+    are gathered once. Rows come with their number in the place of a label, which tells
+    :class:`Desiderata` their evidence and target.
+
+    Attributes:
+      inputs: ``[rows, ...]``.
+      targets: ``[rows]``.
+      evidence: of each row.
+    """
+
+    inputs: Inputs
+    targets: Int[Array, "rows"]
+    evidence: Evidence
+
+    def __call__(self, key: PRNGKey, n: int) -> tuple[Inputs, Int[Array, "n"]]:
+        """Inputs and numbers of ``n`` rows."""
+        rows = jax.random.randint(key, (n,), 0, self.targets.shape[0])
+        return jax.tree.map(lambda leaf: leaf[rows], self.inputs), rows
+
+
+def gather_pool(
+    intervention: Intervention,
+    model: Model,
+    inputs: Inputs,
+    targets: Any,
+    key: PRNGKey,
+    pairs: int = 4,
+) -> Pool:
+    """Evaluates the model on examples once, under ``pairs`` drawn sets and their complements."""
+    count = len(jax.tree.leaves(inputs)[0])
+    nothing = {n: jnp.zeros((units,)) for n, units in intervention.units.items()}
+
+    def one(x: Inputs, target: Array, key: PRNGKey) -> Evidence:
+        return gather_evidence(intervention, model, x, target, nothing, key, pairs)
+
+    keys = jax.random.split(key, count)
+    evidence = map_examples(one, inputs, np.asarray(targets), keys, chunk=min(64, count))
+    inputs, targets, evidence = jax.tree.map(jnp.asarray, (inputs, targets, evidence))
+    return Pool(inputs, targets, evidence)
 
 
 @record
@@ -46,19 +118,23 @@ class Desiderata:
       intervention: what removing a unit means.
       model: the model that is explained.
       spread: the range R of v.
+      pool: what the model says of the rows of a :class:`Pool` that is the sampler, or None.
       demands: constants of desiderata I and II.
       slope: slopes of the explanation up to this cost nothing, of R per unit of the data.
       radius: of the ball, relative to the data's norm.
-      thinning: stability is measured on one of so many rows.
+      thinning: stability is measured on one of so many rows, because it costs as much as the rest.
+      faithful_thinning: the same for keeping and removing, which differentiates the model.
     """
 
     intervention: Intervention
     model: Model
     spread: Float[Array, ""]
+    pool: Pool | None = None
     demands: Demands = static(default=Demands())
     slope: float = static(default=1.0)
     radius: float = static(default=0.1)
     thinning: int = static(default=4)
+    faithful_thinning: int = static(default=1)
 
     def outputs(self, inputs: Inputs) -> Outputs:
         """The model's outputs, which choose targets."""
@@ -72,42 +148,37 @@ class Desiderata:
         targets: Int[Array, "batch"],
         keys: Key[Array, "batch"],
     ) -> dict[str, Float[Array, ""]]:
-        """Mean losses of a batch by name; the labels are not used.
+        """Mean losses of a batch by name; the labels are rows of the pool, or not used."""
+        evidence = None
+        if self.pool is not None:
+            targets = self.pool.targets[labels]
+            evidence = jax.tree.map(lambda leaf: leaf[labels], self.pool.evidence)
+        context, spread, demands = (self.intervention, self.model), self.spread, self.demands
 
-        Stability is measured on a share of the rows, because it costs as much as all the rest.
-        """
-        some = -(-targets.shape[0] // self.thinning)
-
-        def judged(x: Inputs, target: Array, key: PRNGKey) -> dict[str, Array]:
-            return desiderata_losses(
-                lambda row: network(row, target),
-                self.intervention,
-                self.model,
-                x,
-                target,
-                key,
-                self.spread,
-                self.demands,
+        def explained(x: Inputs, target: Array, key: PRNGKey, known: Evidence | None) -> Any:
+            pairs = demands.pairs
+            scores, found = explained_evidence(
+                lambda row: network(row, target), *context, x, target, key, pairs, known
             )
+            losses = granger_losses(scores, found, spread, demands)
+            losses |= contribution_losses(scores, found, spread)
+            return losses | stray_loss(scores, spread, demands), scores.intact, found
 
-        def moved(x: Inputs, other: Inputs, target: Array, key: PRNGKey) -> dict[str, Array]:
+        def kept(scores: Scores, found: Evidence, x: Inputs, target: Array, key: PRNGKey) -> Any:
+            return faithfulness_losses(*context, scores, found, x, target, key, spread, demands)
+
+        def moved(x: Inputs, other: Inputs, target: Array, key: PRNGKey) -> Any:
             return stability_losses(
-                lambda row: network(row, target),
-                x,
-                other,
-                jax.random.fold_in(key, 1),
-                self.spread,
-                self.slope,
-                self.radius,
+                lambda row: network(row, target), x, other, key, spread, self.slope, self.radius
             )
 
-        first, others, goals, draws = jax.tree.map(
-            lambda x: x[:some], (inputs, jax.tree.map(_next, inputs), targets, keys)
-        )
-        losses = jax.vmap(judged)(inputs, targets, keys)
-        losses |= jax.vmap(moved)(first, others, goals, draws)
+        losses, scores, evidence = jax.vmap(explained)(inputs, targets, keys, evidence)
+        more = [jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(keys) for i in (1, 2)]
+        some = -(-targets.shape[0] // self.faithful_thinning)
+        rows = jax.tree.map(lambda x: x[:some], (scores, evidence, inputs, targets, more[0]))
+        losses |= jax.vmap(kept)(*rows)
+        some = -(-targets.shape[0] // self.thinning)
+        others = jax.tree.map(lambda x: jnp.roll(x, 1, 0), inputs)
+        rows = jax.tree.map(lambda x: x[:some], (inputs, others, targets, more[1]))
+        losses |= jax.vmap(moved)(*rows)
         return jax.tree.map(jnp.mean, losses)
-
-
-def _next(rows: Array) -> Array:
-    return jnp.roll(rows, 1, 0)

@@ -17,17 +17,17 @@ from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.intervention import FeatureGates
 from mmx_jax.learn.certifiable import CertifiableNetwork
 from mmx_jax.learn.checkpoint import BEST, Checkpoints, digest
-from mmx_jax.learn.constraints import Balance, check_constants
+from mmx_jax.learn.constraints import Balance, check_constants, needed_slope
 from mmx_jax.learn.evaluation import HeldOut, hold_out
 from mmx_jax.learn.journal import read_config
 from mmx_jax.learn.losses import Demands, interactions
 from mmx_jax.learn.network import ExplainerNetwork, LearnedExplainer, as_explainer
-from mmx_jax.learn.objectives import DESIDERATA_WEIGHTS, Desiderata
+from mmx_jax.learn.objectives import DESIDERATA_WEIGHTS, Desiderata, Pool, gather_pool
 from mmx_jax.learn.settings import Settings
 from mmx_jax.learn.train import Progress, Trained, train_explainer
 from mmx_jax.mapping import map_examples
 from mmx_jax.modality import Modality
-from mmx_jax.numerics import partition, safe_norm
+from mmx_jax.numerics import derive_key, partition, safe_norm
 from mmx_jax.typing import Inputs, Model
 
 __all__ = ["NetworkSettings", "Recipe", "build_network", "fit", "load"]
@@ -59,14 +59,21 @@ class Recipe:
     Attributes:
       network: which network.
       demands: constants of Granger influence and faithfulness.
-      slope: slopes of the explanation up to this cost nothing, of R per unit of the data.
+      slope: slopes of the explanation up to this cost nothing, of R per unit of the data; None
+        chooses 1, or 1.5 times what alpha needs on the held-out inputs where that is more.
+      pool: so many training examples are drawn and put to the model once, before training, rather
+        than fresh ones in every step: where the model is costly. 0 for fresh ones.
+      faithful_thinning: keeping and removing, which differentiates the model, is learned from one
+        of so many examples of a batch.
       balance: weights and limits of the losses.
       settings: of training.
     """
 
     network: NetworkSettings = dataclasses.field(default_factory=NetworkSettings)
     demands: Demands = dataclasses.field(default_factory=Demands)
-    slope: float = 1.0
+    slope: float | None = None
+    pool: int = 0
+    faithful_thinning: int = 1
     balance: Balance = dataclasses.field(default_factory=lambda: Balance(DESIDERATA_WEIGHTS))
     settings: Settings = dataclasses.field(default_factory=Settings)
 
@@ -145,21 +152,25 @@ def fit(
     spread = value_range(outputs, targets)
     held = hold_out(gates, model, held_out, targets, spread, recipe.settings.seed)
     certifiable = recipe.network.kind == "certifiable"
-    if certifiable:
-        _check_certificate(held, recipe, spread)
+    slope = _slope(held, recipe, spread)
+    pool = _pool(gates, model, sample, recipe, int(targets[0])) if recipe.pool else None
     objective = Desiderata(
         gates,
         model,
         jnp.asarray(spread, jnp.float32),
+        pool,
         recipe.demands,
-        recipe.slope,
+        slope,
         # what the certificate promises needs no loss
         thinning=recipe.settings.batch if certifiable else 4,
+        faithful_thinning=recipe.faithful_thinning,
     )
     described = {
         "network": dataclasses.asdict(recipe.network),
         "demands": dataclasses.asdict(recipe.demands),
-        "slope": recipe.slope,
+        "slope": slope,
+        "pool": recipe.pool,
+        "faithful_thinning": recipe.faithful_thinning,
         "modalities": _describe(modalities),
         "outputs": int(outputs.shape[-1]),
         "spread": spread,
@@ -168,7 +179,7 @@ def fit(
     return train_explainer(
         build_network(recipe.network, modalities, outputs.shape[-1], spread, recipe.settings.seed),
         objective,
-        sample,
+        sample if pool is None else pool,
         recipe.balance,
         recipe.settings,
         evaluate=held,
@@ -230,8 +241,30 @@ def _describe(modalities: dict[str, Modality]) -> dict[str, Any]:
     }
 
 
-def _check_certificate(held: HeldOut, recipe: Recipe, spread: float) -> None:
-    """Whether a certificate leaves room for the influence that is demanded."""
+def _pool(
+    gates: FeatureGates, model: Model, sample: Callable[..., Any], recipe: Recipe, fixed: int
+) -> Pool:
+    """Training examples with a target each, put to the model."""
+    for_data, for_target, for_sets = jax.random.split(derive_key(recipe.settings.seed, "pool"), 3)
+    inputs = jax.jit(lambda key: sample(key, recipe.pool)[0])(for_data)
+    if recipe.settings.target == "fixed":
+        targets = np.full(recipe.pool, fixed, np.int32)
+    else:
+        outputs = map_examples(model, inputs)
+        targets = np.argmax(outputs, -1).astype(np.int32)
+        if recipe.settings.target == "random":
+            drawn = jax.random.randint(for_target, targets.shape, 0, outputs.shape[-1], jnp.int32)
+            targets = np.asarray(drawn)
+    pairs = max(4, recipe.demands.pairs)
+    return gather_pool(gates, model, inputs, targets, for_sets, pairs)
+
+
+def _slope(held: HeldOut, recipe: Recipe, spread: float) -> float:
+    """The slope that costs nothing; raises where stability leaves no room for influence.
+
+    What can't be exceeded is the certificate of a certifiable network, and a slope that was asked
+    for.
+    """
     modalities = held.intervention.modalities  # pyright: ignore[reportAttributeAccessIssue]
     names = sorted(modalities)
     effects = jax.vmap(lambda e: interactions(e, names))(held.evidence)
@@ -242,11 +275,18 @@ def _check_certificate(held: HeldOut, recipe: Recipe, spread: float) -> None:
         return safe_norm(jax.tree.map(jnp.subtract, partition(data)[0], partition(gone)[0]))
 
     real = [n for n in names if modalities[n].kind != "token id"]
-    check_constants(
+    known = (
         {n: effects[n] for n in real},
         {n: jax.vmap(lambda x, n=n: distance(n, x))(held.inputs[n]) for n in real},
         {n: modalities[n].units for n in real},
         recipe.demands.alpha,
         recipe.demands.slack * spread,
-        recipe.network.lipschitz * spread,
     )
+    most = [] if recipe.slope is None else [recipe.slope]
+    if recipe.network.kind == "certifiable":
+        most.append(recipe.network.lipschitz)
+    for lipschitz in most:
+        check_constants(*known, lipschitz * spread)
+    if recipe.slope is not None:
+        return recipe.slope
+    return max(1.0, 1.5 * max(needed_slope(*known).values(), default=0.0) / spread)

@@ -25,6 +25,13 @@ def _normal(key: PRNGKey, like: PyTree) -> PyTree:
     return jax.tree.unflatten(tree, drawn)
 
 
+def _steep(gradient: PyTree, noise: PyTree) -> PyTree:
+    """A direction of norm about 1: the gradient's, and the noise's alone where there is none."""
+    scale, other = safe_norm(gradient), safe_norm(noise)
+    share = jnp.where(scale > 0, 1.0, 0.0) / jnp.where(scale > 0, scale, 1.0)
+    return jax.tree.map(lambda g, z: share * g + 0.1 * z / other, gradient, noise)
+
+
 def path_slope(
     explain: Explain, start: Inputs, end: Inputs, at: Float[Array, ""]
 ) -> Float[Array, ""]:
@@ -60,7 +67,8 @@ def stability_losses(
 
     ``jacobian``: the mean over pairs of ``||dE_n/dx_m||_F^2``, by one random cotangent.
     ``ball``: ``sum_n relu(||E_n(x') - E_n(x)|| / ||x'_m - x_m|| - limit)^2`` for one random m and
-    a random x'_m at ``radius`` times the norm of x_m. ``path``: ``relu(slope - limit)^2`` at a
+    x'_m at ``radius`` times the norm of x_m, along the gradient of the same random cotangent (a
+    step of power iteration) with some noise. ``path``: ``relu(slope - limit)^2`` at a
     random point of the path to another input. Modalities of integers only are not moved.
 
     Args:
@@ -84,7 +92,9 @@ def stability_losses(
 
     for_which, for_step = jax.random.split(for_ball)
     which = jax.random.randint(for_which, (), 0, len(moving))
-    step = _normal(for_step, real)
+    # J^T r leans to the steepest directions, of which a random step sees almost nothing
+    noise = _normal(for_step, real)
+    step = {m: _steep(jax.lax.stop_gradient(back[m]), noise[m]) for m in moving}
     size = jnp.stack([safe_norm(real[m]) for m in moving])
     # where a modality is all zero the typical size of the others stands in
     reach = radius * jnp.where(size > 0, size, jnp.mean(size))

@@ -14,10 +14,11 @@ from jax.sharding import Mesh
 
 from mmx_jax.errors import MmxError
 from mmx_jax.learn.constraints import Balance
-from mmx_jax.learn.journal import Journal
+from mmx_jax.learn.journal import Journal, made_with
 from mmx_jax.learn.network import LearnedExplainer
 from mmx_jax.learn.settings import Settings
 from mmx_jax.learn.step import Program, State
+from mmx_jax.numerics import derive_key
 
 __all__ = ["DivergedError", "Progress", "Trained", "train_explainer"]
 
@@ -76,7 +77,9 @@ def train_explainer(
       resume: continue from the last checkpoint in ``directory``.
       about: what else decides the run (task, network); compared on resume.
       fixed_target: the target where ``settings.target`` is ``"fixed"``.
-      mesh: devices to spread each batch over, from :func:`mmx_jax.example_mesh`.
+      mesh: devices to spread each batch over, from :func:`mmx_jax.example_mesh`; of several hosts
+        after ``jax.distributed.initialize``, where every host calls this alike, the first one
+        writes, and all can read the directory.
       progress: called after each block.
 
     Raises:
@@ -90,12 +93,14 @@ def train_explainer(
     program = Program(graphdef, balance, settings, fixed_target, mesh)
     state = program.start(nnx.as_pure(params))
     sample = jax.tree_util.Partial(sample) if jax.tree_util.all_leaves([sample]) else sample
-    arguments = program.replicated((objective, sample))
+    key = derive_key(settings.seed, "training")
+    arguments = program.replicated((objective, sample, key))
     balance.check(program.names(state, *arguments))
     config = {
         "settings": dataclasses.asdict(settings),
         "balance": dataclasses.asdict(balance),
         "about": about or {},
+        "made_with": made_with(),
     }
     block = program.compiled()
     with Journal(directory, config, resume) as journal:
@@ -112,11 +117,12 @@ def train_explainer(
                 break
             state, losses = block(state, *arguments)
             step, means = int(state.step), _means(losses, int(state.step), journal.kept)
-            measured = evaluate(LearnedExplainer(state.average, graphdef))
+            average = program.local(state.average)
+            measured = evaluate(LearnedExplainer(average, graphdef))
             better = measured["quality"] > quality
             quality, stale = (measured["quality"], 0) if better else (quality, stale + 1)
             if better:
-                best = jax.tree.map(np.asarray, state.average)
+                best = jax.tree.map(np.asarray, average)
             seconds = time.monotonic() - started
             row = {
                 "step": step,
@@ -132,7 +138,7 @@ def train_explainer(
                 progress(step, settings.total, seconds, measured)
     return Trained(
         LearnedExplainer(jax.tree.map(jnp.asarray, best), graphdef),
-        LearnedExplainer(state.average, graphdef),
+        LearnedExplainer(program.local(state.average), graphdef),
         state,
         history,
     )

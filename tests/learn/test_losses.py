@@ -8,6 +8,7 @@ import pytest
 import mmx_jax as mmx
 from mmx_jax import Modality, as_model
 from mmx_jax.desiderata import collect, counterfactuals, faithfulness
+from mmx_jax.desiderata.explained import Explained
 from mmx_jax.explainers import WithinShapley
 from mmx_jax.learn.evidence import coalition, gather_evidence
 from mmx_jax.learn.losses import (
@@ -16,6 +17,7 @@ from mmx_jax.learn.losses import (
     desiderata_losses,
     faithfulness_losses,
     granger_losses,
+    stray_loss,
 )
 
 STRICT = Demands(alpha=1.0, over=1.0, slack=1e-5, pairs=3)
@@ -74,24 +76,45 @@ def test_the_minimum_of_the_contribution_losses_is_the_shapley_value():
         index = jnp.sum((inputs["x"] > 0.5) * jnp.array([1, 2, 4, 8]))
         return jnp.stack([weights[index], weights[index]])
 
-    inputs, keys = {"x": jnp.ones(4)}, jax.random.split(jax.random.key(4), 4000)
+    nothing = {"x": jnp.zeros(4)}
 
-    def loss(score):
-        def one(key):
-            def explain(x):
-                return {"x": jnp.where(x["x"] > 0.5, score, 0.0)}
+    @jax.jit
+    def minimum(keys):
+        evidence = jax.vmap(
+            lambda k: gather_evidence(gates, as_model(model), inputs, 1, nothing, k, 4)
+        )(keys)
 
-            scores, evidence = parts(explain, gates, as_model(model), inputs, key)
-            losses = contribution_losses(scores, evidence, ONE)
-            return losses["coalitions"] + 100.0 * losses["efficiency"]
+        def loss(score):
+            scores = Explained({"x": score}, {"x": nothing})
+            losses = jax.vmap(lambda e: contribution_losses(scores, e, ONE))(evidence)
+            return jnp.mean(losses["coalitions"] + 100.0 * losses["efficiency"])
 
-        return jnp.mean(jax.vmap(one)(keys))
+        slope, curvature = jax.grad(loss)(jnp.zeros(4)), jax.hessian(loss)(jnp.zeros(4))
+        return -jnp.linalg.solve(curvature, slope)
 
-    slope, curvature = jax.grad(loss)(jnp.zeros(4)), jax.hessian(loss)(jnp.zeros(4))
-    found = -jnp.linalg.solve(curvature, slope)
+    inputs = {"x": jnp.ones(4)}
+    found = minimum(jax.random.split(jax.random.key(4), 4000))
     exact = WithinShapley(modalities)(as_model(model), inputs, 0)["x"]
     np.testing.assert_allclose(found, exact, atol=0.04)
     assert np.abs(np.diff(np.asarray(exact))).max() > 0.2  # not all the same
+
+
+def test_units_that_every_context_holds_to_be_null_are_stray():
+    # redundant: each modality alone says nothing, and all when the other is gone
+    copies = {"x": jnp.array([0.0, 0.5, 0.004]), "y": jnp.array([0.5, 0.0])}
+    ablated = {
+        "x": {"x": jnp.zeros(3), "y": copies["y"]},
+        "y": {"x": copies["x"], "y": jnp.zeros(2)},
+    }
+    clean = {"x": jnp.array([0.0, 0.001, 0.0]), "y": jnp.array([0.001, 0.0])}
+    noisy = clean | {"x": jnp.array([-0.001, 0.001, 0.001])}
+    for intact, share in ((clean, 0.0), (noisy, 0.5)):
+        loss = stray_loss(Explained(intact, ablated), ONE, Demands())["stray"]
+        np.testing.assert_allclose(loss, max(0.0, share - Demands().stray), atol=1e-5)
+    # a modality that never matters holds nothing but strays
+    still = {"x": {"x": jnp.zeros(3), "y": jnp.zeros(2)}, "y": {"x": clean["x"], "y": jnp.zeros(2)}}
+    loss = stray_loss(Explained(clean, still), ONE, Demands())["stray"]
+    np.testing.assert_allclose(loss, 1 - Demands().stray, atol=1e-5)
 
 
 def test_coalitions_follow_the_shapley_kernel():

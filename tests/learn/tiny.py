@@ -1,6 +1,8 @@
 # ruff: noqa: E402
 """A small run in a process of its own: python tiny.py DIRECTORY [--resume] [--devices N].
 
+With --host I --hosts N --port P it is one of N processes that train together.
+
 Prints the steps as they are done and the fingerprint of the final state.
 """
 
@@ -15,21 +17,28 @@ parser = argparse.ArgumentParser()
 parser.add_argument("directory")
 parser.add_argument("--resume", action="store_true")
 parser.add_argument("--devices", type=int, default=1)
-parser.add_argument("--steps", type=int, default=40)
+parser.add_argument("--steps", type=int, default=256)
+parser.add_argument("--block", type=int, default=64)
 parser.add_argument("--weights")
 parser.add_argument("--pause", type=float, default=0.0)
+parser.add_argument("--host", type=int, default=0)
+parser.add_argument("--hosts", type=int, default=1)
+parser.add_argument("--port", type=int, default=0)
 args = parser.parse_args()
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 
 jax.config.update("jax_num_cpu_devices", args.devices)
+if args.hosts > 1:
+    jax.distributed.initialize(f"localhost:{args.port}", args.hosts, args.host)
+devices = args.devices * args.hosts
 
 import numpy as np
 from conftest import A, B, Bilinear, C, Normal
 
 import mmx_jax as mmx
-from mmx_jax.learn import NetworkSettings, Recipe, Settings, fit
+from mmx_jax.learn import Demands, NetworkSettings, Recipe, Settings, fit
 from mmx_jax.learn.checkpoint import digest
 
 model = Bilinear(*(np.asarray(w, np.float32) for w in (A, B, C)))
@@ -41,12 +50,13 @@ trained = fit(
     held,
     np.ones(32, np.int32),
     Recipe(
-        network=NetworkSettings(dim=8, rounds=1),
-        settings=Settings(steps=args.steps, batch=16, block=8, target="fixed"),
+        network=NetworkSettings(dim=4, rounds=1),
+        demands=Demands(pairs=1),
+        settings=Settings(steps=args.steps, batch=16, chunk=2, block=args.block, target="fixed"),
     ),
     directory=None if args.directory == "-" else args.directory,
     resume=args.resume,
-    mesh=mmx.example_mesh(args.devices) if args.devices > 1 else None,
+    mesh=mmx.example_mesh(devices) if devices > 1 else None,
     progress=lambda step, *_: (print("step", step, flush=True), time.sleep(args.pause)),
 )
 if args.weights:
