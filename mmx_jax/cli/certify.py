@@ -90,6 +90,7 @@ class Certify(Options):
         for name, explainer in explainers.items():
             with terminal.stage(f"certifying {name}") as advance:
                 found[name] = certificates(subject, explainer, wanted, advance)
+                found[name]["everywhere"] = everywhere(explainer)
         results = plain(
             {
                 "schema": "certify/1",
@@ -122,12 +123,22 @@ class Certify(Options):
         return " ".join(["mmx certify", *said])
 
 
+def everywhere(explainer: Explainer) -> dict[str, float] | None:
+    """The l2 bounds over all inputs of a learned explainer that is certifiable by construction."""
+    network = getattr(explainer, "network", None)
+    certificate = None if network is None else getattr(network(), "certificate", None)
+    return None if certificate is None else {n: float(x) for n, x in certificate().items()}
+
+
 def print_certificates(results: dict[str, Any], out: Path) -> None:
     """Prints a matrix per explainer, and where the page lies."""
     console = Console(highlight=False)
     for name, entry in results["explainers"].items():
         method = f" [dim]({entry['method']})[/]" if entry["method"] else ""
         console.print(f"[bold]{escape(name)}[/]{method}")
+        if entry["everywhere"]:
+            bounds = ", ".join(f"{n} {x:.4g}" for n, x in entry["everywhere"].items())
+            console.print(f"  by construction, everywhere and in l2: {escape(bounds)}")
         if entry["reason"]:
             console.print(f"  [red]not certified[/]: {escape(entry['reason'])}")
             continue

@@ -86,7 +86,9 @@ def _card(name: str, entry: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 
 def _about(entry: dict[str, Any]) -> str:
+    bound = (entry.get("everywhere") or {}).get("all")
+    everywhere = "" if bound is None else f"; by construction at most {svg.number(bound, 4)} in l2"
     if entry["method"] is None:
-        return "not certified"
+        return f"not certified{everywhere}"
     lifted = "" if entry["lifted"] else "; not lifted in full, so looser than it need be"
-    return f"domain: {entry['method']}{lifted}"
+    return f"domain: {entry['method']}{lifted}{everywhere}"

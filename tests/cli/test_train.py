@@ -12,7 +12,11 @@ import pytest
 
 import mmx_jax
 from mmx_jax.cli import train as module
+from mmx_jax.cli.certify import everywhere
 from mmx_jax.cli.main import main
+from mmx_jax.learn import NetworkSettings, as_explainer, build_network
+from mmx_jax.modality import Modality
+from mmx_jax.report import certificate
 
 MODEL = """
 import jax.numpy as jnp
@@ -88,6 +92,17 @@ def test_the_run_is_explained_with_like_any_other_explainer(folder, monkeypatch)
     assert main(["explain", *OWN, "--explainers", "learned:run", "--out", str(out)]) == 0
     results = json.loads((out / "results.json").read_text())
     assert results["explainers"]["learned:run"]["evaluations"] == 0
+
+
+def test_a_certificate_by_construction_is_told():
+    modalities = {"x": Modality.columns(2)}
+    settings = NetworkSettings(kind="certifiable", dim=4, rounds=1, lipschitz=2.0)
+    explainer = as_explainer(build_network(settings, modalities, 2, 1.5))
+    assert everywhere(explainer)["all"] == pytest.approx(3.0, rel=1e-4)
+    entry = {"method": None, "everywhere": everywhere(explainer)}
+    assert "at most 3" in certificate._about(entry)
+    free = as_explainer(build_network(NetworkSettings(dim=4), modalities, 2, 1.5))
+    assert everywhere(free) is None
 
 
 def test_runs_that_do_not_fit_are_refused(refused):

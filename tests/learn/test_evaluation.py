@@ -14,6 +14,10 @@ class Scaled:
     truth: object = static()
     even: bool = static(default=False)
 
+    @property
+    def evaluations(self):
+        return 0
+
     def __call__(self, model, inputs, target, key=None):
         scores = self.truth(inputs)
         if self.even:
