@@ -192,11 +192,13 @@ def slopes(measured: Any, scale: float) -> dict[str, float | None]:
         theirs = worst(getattr(measured.explanation, kind))
         own = worst(getattr(measured.model, kind))
         for name, found, factor in (("", theirs, scale), ("model_", own, 1.0)):
-            known = found is not None
-            out[f"{name}{kind}_p95"] = float(factor * np.quantile(found, 0.95)) if known else None
-            out[f"{name}{kind}_max"] = float(factor * np.max(found)) if known else None
-            if known and kind != "searched":
-                together[name].append(out[f"{name}{kind}_{'p95' if kind == 'point' else 'max'}"])
+            if found is None:
+                out |= {f"{name}{kind}_p95": None, f"{name}{kind}_max": None}
+                continue
+            typical, most = float(factor * np.quantile(found, 0.95)), float(factor * np.max(found))
+            out |= {f"{name}{kind}_p95": typical, f"{name}{kind}_max": most}
+            if kind != "searched":
+                together[name].append(typical if kind == "point" else most)
     # kind by kind the truth of a saturated, locally flat model fails
     out["together"] = max(together[""]) if len(together[""]) == 2 else None
     out["model_together"] = max(together["model_"])

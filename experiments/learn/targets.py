@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 import mmx_jax as mmx
 from mmx_jax.modality import Modality
+from mmx_jax.model import FunctionModel
 from mmx_jax.tasks import Batch, Task
 from mmx_jax.tasks.algebra import Bit, Mode, Place, Term, WorldModel, carried
 from mmx_jax.tasks.world import world
@@ -92,7 +93,7 @@ def targets(seed: int = 0) -> Task:
         modalities,
         sampler,
         sampler,
-        mmx.as_model(Outputs(readers)),
+        FunctionModel(Outputs(readers)),
         task.reference,
         name="targets",
         outputs=len(TERMS),

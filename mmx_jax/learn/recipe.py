@@ -10,24 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array
 
 from mmx_jax.desiderata.calibration import value_range
 from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.intervention import FeatureGates
 from mmx_jax.learn.certifiable import CertifiableNetwork
 from mmx_jax.learn.checkpoint import BEST, Checkpoints, digest
-from mmx_jax.learn.constraints import Balance, check_constants, needed_slope
-from mmx_jax.learn.evaluation import HeldOut, hold_out
+from mmx_jax.learn.constraints import Balance
+from mmx_jax.learn.evaluation import hold_out
 from mmx_jax.learn.journal import read_config
-from mmx_jax.learn.losses import Demands, interactions
+from mmx_jax.learn.losses import Demands
 from mmx_jax.learn.network import ExplainerNetwork, LearnedExplainer, as_explainer
-from mmx_jax.learn.objectives import DESIDERATA_WEIGHTS, Desiderata, Pool, gather_pool
+from mmx_jax.learn.objectives import DESIDERATA_WEIGHTS, Desiderata
+from mmx_jax.learn.preparation import allowed_slope, draw_pool
 from mmx_jax.learn.settings import Settings
 from mmx_jax.learn.train import Progress, Trained, train_explainer
 from mmx_jax.mapping import map_examples
 from mmx_jax.modality import Modality
-from mmx_jax.numerics import derive_key, partition, safe_norm
 from mmx_jax.typing import Inputs, Model
 
 __all__ = ["NetworkSettings", "Recipe", "build_network", "fit", "load"]
@@ -152,8 +151,16 @@ def fit(
     spread = value_range(outputs, targets)
     held = hold_out(gates, model, held_out, targets, spread, recipe.settings.seed)
     certifiable = recipe.network.kind == "certifiable"
-    slope = _slope(held, recipe, spread)
-    pool = _pool(gates, model, sample, recipe, int(targets[0])) if recipe.pool else None
+    slope = allowed_slope(
+        held,
+        recipe.demands,
+        recipe.slope,
+        recipe.network.lipschitz if certifiable else None,
+    )
+    fixed, pairs = int(targets[0]), max(4, recipe.demands.pairs)
+    pool = None
+    if recipe.pool:
+        pool = draw_pool(gates, model, sample, recipe.pool, recipe.settings, fixed, pairs)
     objective = Desiderata(
         gates,
         model,
@@ -186,7 +193,7 @@ def fit(
         directory=directory,
         resume=resume,
         about=(about or {}) | described,
-        fixed_target=int(targets[0]),
+        fixed_target=fixed,
         mesh=mesh,
         progress=progress,
     )
@@ -239,54 +246,3 @@ def _describe(modalities: dict[str, Modality]) -> dict[str, Any]:
         }
         for name, m in sorted(modalities.items())
     }
-
-
-def _pool(
-    gates: FeatureGates, model: Model, sample: Callable[..., Any], recipe: Recipe, fixed: int
-) -> Pool:
-    """Training examples with a target each, put to the model."""
-    for_data, for_target, for_sets = jax.random.split(derive_key(recipe.settings.seed, "pool"), 3)
-    inputs = jax.jit(lambda key: sample(key, recipe.pool)[0])(for_data)
-    if recipe.settings.target == "fixed":
-        targets = np.full(recipe.pool, fixed, np.int32)
-    else:
-        outputs = map_examples(model, inputs)
-        targets = np.argmax(outputs, -1).astype(np.int32)
-        if recipe.settings.target == "random":
-            drawn = jax.random.randint(for_target, targets.shape, 0, outputs.shape[-1], jnp.int32)
-            targets = np.asarray(drawn)
-    pairs = max(4, recipe.demands.pairs)
-    return gather_pool(gates, model, inputs, targets, for_sets, pairs)
-
-
-def _slope(held: HeldOut, recipe: Recipe, spread: float) -> float:
-    """The slope that costs nothing; raises where stability leaves no room for influence.
-
-    What can't be exceeded is the certificate of a certifiable network, and a slope that was asked
-    for.
-    """
-    modalities = held.intervention.modalities  # pyright: ignore[reportAttributeAccessIssue]
-    names = sorted(modalities)
-    effects = jax.vmap(lambda e: interactions(e, names))(held.evidence)
-
-    def distance(name: str, data: Any) -> Array:
-        modality = modalities[name]
-        gone = modality.blend(data, jnp.zeros((modality.units,), bool))
-        return safe_norm(jax.tree.map(jnp.subtract, partition(data)[0], partition(gone)[0]))
-
-    real = [n for n in names if modalities[n].kind != "token id"]
-    known = (
-        {n: effects[n] for n in real},
-        {n: jax.vmap(lambda x, n=n: distance(n, x))(held.inputs[n]) for n in real},
-        {n: modalities[n].units for n in real},
-        recipe.demands.alpha,
-        recipe.demands.slack * spread,
-    )
-    most = [] if recipe.slope is None else [recipe.slope]
-    if recipe.network.kind == "certifiable":
-        most.append(recipe.network.lipschitz)
-    for lipschitz in most:
-        check_constants(*known, lipschitz * spread)
-    if recipe.slope is not None:
-        return recipe.slope
-    return max(1.0, 1.5 * max(needed_slope(*known).values(), default=0.0) / spread)
