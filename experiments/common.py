@@ -143,7 +143,8 @@ def main(
 
 def _plain(name: str, run: Any, outcome: Outcome) -> dict[str, Any]:
     # places on one machine change nothing in the results
-    settings = {k: v for k, v in dataclasses.asdict(run).items() if k not in ("out", "networks")}
+    places = ("out", "networks", "rows")
+    settings = {k: v for k, v in dataclasses.asdict(run).items() if k not in places}
     return {
         "schema": "experiment/1",
         "experiment": name,
