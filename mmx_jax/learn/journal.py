@@ -149,7 +149,8 @@ def _create(folder: Path, config: dict[str, Any]) -> None:
 
 def _compare(old: Any, new: Any) -> None:
     before, now = _flat(old), _flat(new)
-    for path in sorted(set(before) | set(now)):
+    # what a person chose comes before what follows from it
+    for path in sorted(set(before) | set(now), key=lambda p: (p.startswith("about."), p)):
         if path.startswith("made_with."):
             continue
         if before.get(path) != now.get(path) and path.split(".")[-1] not in MAY_CHANGE:

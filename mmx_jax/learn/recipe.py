@@ -210,7 +210,8 @@ def load(
     Args:
       directory: as :func:`fit` wrote it; training may still be going on.
       modalities: what is explained: those it was trained for, the reference aside.
-      model: if given, the run must have been trained on this very model.
+      model: if given, the run must have been trained on a model with these very weights; what a
+        function does with none can't be told.
 
     Raises:
       InputError: no run, a damaged checkpoint, other modalities, or another model.

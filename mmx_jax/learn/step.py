@@ -153,23 +153,30 @@ class Program:
         """
         count = self.settings.batch // self.rows
 
-        def total(parts: Any, length: int) -> PyTree:
-            like = jax.eval_shape(parts, 0)
-            zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-            body = lambda i, sum_: jax.tree.map(jnp.add, sum_, parts(i))  # noqa: E731
-            return jax.tree.map(lambda x: x / length, jax.lax.fori_loop(0, length, body, zero))
-
-        if self.mesh is None:
-            return total(lambda i: one(jax.tree.map(lambda x: x[i], chunks), *shared), count)
+        def stacked(chunks: Rows, shared: tuple[PyTree, ...]) -> PyTree:
+            return jax.lax.map(lambda rows: one(rows, *shared), chunks)
 
         def local(chunks: Rows, shared: tuple[PyTree, ...]) -> PyTree:
-            parts = jax.lax.map(lambda rows: one(rows, *shared), chunks)
-            return jax.lax.all_gather(parts, "examples", tiled=True)
+            return jax.lax.all_gather(stacked(chunks, shared), "examples", tiled=True)
 
-        gathered = jax.shard_map(
-            local, mesh=self.mesh, in_specs=(P("examples"), P()), out_specs=P(), check_vma=False
-        )(chunks, shared)
-        return total(lambda i: jax.tree.map(lambda x: x[i], gathered), count)
+        if self.mesh is None:
+            # as the gathering does, it keeps the sum out of the chunks' own arithmetic
+            parts = jax.lax.optimization_barrier(stacked(chunks, shared))
+        else:
+            parts = jax.shard_map(
+                local,
+                mesh=self.mesh,
+                in_specs=(P("examples"), P()),
+                out_specs=P(),
+                check_vma=False,
+            )(chunks, shared)
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), parts)
+
+        def add(i: Any, total: PyTree) -> PyTree:
+            return jax.tree.map(lambda t, x: t + x[i], total, parts)
+
+        total = jax.lax.fori_loop(0, count, add, zero)
+        return jax.tree.map(lambda x: x / count, total)
 
     def names(self, state: State, objective: Any, sample: Any, key: PRNGKey) -> list[str]:
         """The names of the losses."""

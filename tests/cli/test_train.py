@@ -19,8 +19,9 @@ from mmx_jax.modality import Modality
 from mmx_jax.report import certificate
 
 MODEL = """
+import jax
 import jax.numpy as jnp
-from mmx_jax import Modality, as_model
+from mmx_jax import Modality
 
 MODALITIES = {"x": Modality.columns(2), "y": Modality.columns(2)}
 
@@ -34,7 +35,10 @@ def build():
 
 
 def other():
-    return lambda inputs: inputs["x"] + inputs["y"], MODALITIES
+    def model(weights, inputs):
+        return weights * inputs["x"] + inputs["y"]
+
+    return jax.tree_util.Partial(model, jnp.ones(2)), MODALITIES
 
 
 def another_modality():
@@ -90,7 +94,7 @@ def test_the_run_is_explained_with_like_any_other_explainer(folder, monkeypatch)
     monkeypatch.chdir(folder)
     out = folder / "explained"
     assert main(["explain", *OWN, "--explainers", "learned:run", "--out", str(out)]) == 0
-    results = json.loads((out / "results.json").read_text())
+    results = json.loads((out / "explanation.json").read_text())
     assert results["explainers"]["learned:run"]["evaluations"] == 0
 
 
