@@ -95,7 +95,7 @@ def test_the_run_is_explained_with_like_any_other_explainer(folder, monkeypatch)
     out = folder / "explained"
     assert main(["explain", *OWN, "--explainers", "learned:run", "--out", str(out)]) == 0
     results = json.loads((out / "explanation.json").read_text())
-    assert results["explainers"]["learned:run"]["evaluations"] == 0
+    assert results["explanations"]["learned:run"]["evaluations"] == 0
 
 
 def test_a_certificate_by_construction_is_told():
