@@ -42,9 +42,9 @@ GRADIENTS = {
     "saliency": ex.Saliency(MODALITIES),
     PROBABILITY: ex.Saliency(MODALITIES),
     "gradient x input": ex.InputXGradient(MODALITIES),
-    "integrated gradients": ex.IntegratedGradients(MODALITIES, steps=3),
-    "smoothgrad": ex.SmoothGrad(MODALITIES, samples=2),
-    "expected gradients": ex.ExpectedGradients(MODALITIES, samples=2),
+    "integrated gradients": ex.IntegratedGradients(MODALITIES, steps=2),
+    "smoothgrad": ex.SmoothGrad(MODALITIES, samples=1),
+    "expected gradients": ex.ExpectedGradients(MODALITIES, samples=1),
 }
 ABLATIONS = {
     "occlusion": ex.Occlusion(MODALITIES),

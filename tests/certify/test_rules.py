@@ -62,13 +62,15 @@ CASES = {
     "cube": lambda x: both(x) ** 3 + (4.0 + both(x)) ** -2,
 }
 DOMAINS = [(2, 2, 64, True), (np.inf, 1, 0, False)]
+COMPOSED = {"attention", "deep", "divide", "layer norm", "log-softmax", "masked softmax", "norm"}
+"""Tried in the tightest domain alone: their pieces are cases too."""
 RADII = [{"a": 0.4, "b": 0.1}, {"a": 0.0, "b": 0.05}, {"a": 1e-9, "b": 1.0}]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_contains(name):
     rng = np.random.default_rng(sum(map(ord, name)))
-    for domain in DOMAINS:
+    for domain in DOMAINS[: 1 if name in COMPOSED else 2]:
         for radius in RADII:
             x = {
                 "a": jnp.asarray(0.7 * rng.normal(size=3), jnp.float32),
