@@ -17,8 +17,8 @@ in two processes half of that. --quick takes less than the first seed. Trained m
 timed in full.
 
 Expected: the reference explanation is not beaten on any metric that claims to measure it, but for
-tpr on tabular-graphs: a suppressor can hold less than a tenth of the whole, and the own set of 90 %
-leaves it out. Where a metric does not catch a control, the results say why.
+tpr and joint sufficiency on tabular-graphs: a suppressor can hold less than a tenth of the whole,
+and the own set of 90 % leaves it out. Where a metric does not catch a control, the results say why.
 """
 
 import dataclasses
