@@ -1,8 +1,8 @@
 """A certifiable explainer fitted to a cross-modal gating target, and how exactly it is bounded.
 
 Command: ``python -m experiments.certify.reference --out out/reference`` (about five minutes on one
-idle core; ``--quick``: 10 inputs, short training). Expected: all claims pass but that of the worst
-pair at the largest radius. With ``--bound 0.003`` the loss holds an interval bound of the inf to
+idle core; ``--quick``: 10 inputs, short training). What holds is told in
+``results/README.md``. With ``--bound 0.003`` the loss holds an interval bound of the inf to
 inf constant around some examples too, which buys a flatter explainer at the price of fit.
 
 The target explains ``f = b_0 s(3 a_0) + b_1 s(-3 a_0)``, s the sigmoid: each ``b_j`` gets its term,

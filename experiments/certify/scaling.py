@@ -1,7 +1,7 @@
 """How the time to compile and to run a certificate grows with width, depth and tokens.
 
 Command: ``python -m experiments.certify.scaling --out out/scaling`` (about ten minutes on one idle
-core; ``--parts width,depth,tokens`` takes some of them; ``--quick``: depth only). Expected:
+core; ``--parts width,depth,tokens`` takes some of them; ``--quick``: depth only). Wanted:
 compiling grows less than 1.3 times from 4 to 16 layers in a scan, and takes at most 60 s for the
 attention layer. Times to compile are CPU time of the process, so a shared machine does not change
 them much; times to run are the fastest of three.
