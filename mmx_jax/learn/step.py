@@ -147,9 +147,9 @@ class Program:
     def mean(self, one: Callable[..., PyTree], chunks: Rows, *shared: PyTree) -> PyTree:
         """The mean of ``one(rows, *shared)`` over chunks, always summed in the same order.
 
-        However many devices share the chunks, each chunk is the same program and the sum the same
-        sum, so runs on different meshes stay together; a sum over devices in an order of its own
-        grows to 3e-3 in 256 steps, through Adam and the hinges.
+        However many devices of a mesh share the chunks, the sum is the same: eight devices and two
+        hosts agree to the bit. A single device compiles the chunks to another rounding, which
+        grows over hundreds of steps.
         """
         count = self.settings.batch // self.rows
 
