@@ -78,9 +78,8 @@ class Program:
     def __init__(self, fn: Callable[..., Any], region: Region, differentiated: bool = True):
         shapes = jax.eval_shape(fn, region.inputs)
         if not isinstance(shapes, dict) or not shapes:
-            raise InputError(
-                "fn", f"returns {type(shapes).__name__}", "return a dict of real arrays"
-            )
+            what = "an array" if hasattr(shapes, "shape") else f"a {type(shapes).__name__}"
+            raise InputError("fn", f"returns {what}", "return a dict of real arrays")
         for name, leaf in shapes.items():
             if not hasattr(leaf, "shape") or not jnp.issubdtype(leaf.dtype, jnp.floating):
                 raise InputError(

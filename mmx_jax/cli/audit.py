@@ -51,6 +51,7 @@ class Audit(Options):
         all do.
       certify: Also prove a bound within this radius (as for mmx certify) of the first judged
         example, for the explainers that carry stability. Minutes for each.
+      pairs: Also explain pairs of units across modalities, and judge and draw them.
     """
 
     examples: Annotated[int | None, metavar("INT")] = None

@@ -201,10 +201,12 @@ def _cell(pair: tuple[str, str], whole: list[Any]) -> dict[str, Any]:
     """One pair's constants at the full radius."""
     code = max(int(b.status[pair]) for b in whole)
     certified = _worst(b.certified[pair] for b in whole)
+    # a bound of 0 is rounded up to the smallest number there is
+    nothing = [float(b.certified[pair]) < np.finfo(np.float32).tiny for b in whole]
     ratios = [
-        1.0 if float(b.certified[pair]) == 0 else float(b.certified[pair] / b.searched[pair])
-        for b in whole
-        if float(b.searched[pair]) > 0 or float(b.certified[pair]) == 0
+        1.0 if zero else float(b.certified[pair] / b.searched[pair])
+        for b, zero in zip(whole, nothing, strict=True)
+        if zero or float(b.searched[pair]) > 0
     ]
     ratio = _worst(ratios) if code == 0 and len(ratios) == len(whole) else None
     return {

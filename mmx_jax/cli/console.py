@@ -139,7 +139,8 @@ class Terminal:
             yield Advance(bar, bar.add_task(name, total=None, note="compiling"), compiling)
         stage = Stage(name, time.monotonic() - start, sum(compiling))
         self.stages.append(stage)
-        note = f", {stage.compiling:.1f} s of it compiling" if stage.compiling > 0.05 else ""
+        # programs compile side by side, so their seconds may exceed those of the stage
+        note = f", {stage.compiling:.1f} s of compiling" if stage.compiling > 0.05 else ""
         self.console.print(f"[dim]{stage.seconds:6.1f} s[/]  {name}[dim]{note}[/]")
 
     def timings(self) -> dict[str, object]:

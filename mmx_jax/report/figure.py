@@ -43,7 +43,8 @@ def explanation_figure(
             _draw(ax, specs[name], inputs[name], levels)
             ax.set_title(f"{explainer}: {name}", fontsize=9, wrap=True, parse_math=False)
         axes[-1].annotate(
-            f"warm: for, cool: against; full colour: {number(scale, 3)}", (1, -0.02),
+            f"warm: for (without sign: how much), cool: against; full colour: {number(scale, 3)}",
+            (1, -0.02),
             xycoords="axes fraction", ha="right", va="top", fontsize=7, color="0.4",
         )  # fmt: skip
     return figure
@@ -111,6 +112,6 @@ def _graph(ax: Axes, adjacency: Any, levels: list[float]) -> None:
     points = np.array([at[i] for i in range(len(table))])
     ax.scatter(*points.T, s=220, c=[_colour(v) for v in levels], edgecolors="0.6", zorder=2)
     for i, (x, y) in at.items():
-        ax.text(x, y, str(i), ha="center", va="center", fontsize=8)
+        ax.text(x, y, str(i + 1), ha="center", va="center", fontsize=8)
     ax.margins(0.15)
     ax.set_axis_off()

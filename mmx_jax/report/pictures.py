@@ -48,7 +48,7 @@ def unit_names(spec: dict[str, Any], data: Any) -> list[str]:
         columns = spec["layout"][1]
         return [f"patch ({u // columns + 1}, {u % columns + 1})" for u in range(units)]
     if kind == "edge" and len(spec["layout"]) == units:
-        return [f"edge {i}-{j}" for i, j in spec["layout"]]
+        return [f"edge {i + 1}-{j + 1}" for i, j in spec["layout"]]
     return [f"{kind} {u + 1}" for u in range(units)]
 
 
@@ -207,6 +207,6 @@ def _graph(
             )  # fmt: skip
             if i in chosen:
                 parts.append(tag("circle", cx=x, cy=y, r=11, class_="outline", stroke_width=1.6))
-        parts.append(tag("text", str(i), x=x, y=y + 3.2, class_="tick"))
+        parts.append(tag("text", str(i + 1), x=x, y=y + 3.2, class_="tick"))
     return tag("svg", *parts, viewBox="0 0 220 180", class_="graph", role="img",
                aria_label="graph")  # fmt: skip

@@ -1,6 +1,7 @@
 """The command ``mmx certify``: a matrix, a page, and one line per mistake."""
 
 import json
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -126,3 +127,22 @@ def test_the_certified_column_of_an_audit(real, monkeypatch):
     assert list(entry["reasons"]) == paths[1:]
     assert entry["reasons"][paths[1]] == "no finite bound"
     assert "can't move a little" in entry["reasons"][paths[2]]
+
+
+@pytest.mark.parametrize(
+    ("certified", "searched", "vacuous", "ratio"),
+    [
+        (1.4e-45, 0.0, False, 1.0),
+        (3.0, 1.0, False, 3.0),
+        (11.0, 1.0, True, 11.0),
+        (1.0, 0, True, None),
+    ],
+)
+def test_a_proven_zero_is_not_vacuous(certified, searched, vacuous, ratio):
+    pair = ("n", "m")
+    one = SimpleNamespace(
+        point={pair: 0.0}, searched={pair: searched}, certified={pair: certified}, status={pair: 0}
+    )
+    cell = bounds._cell(pair, [one])
+    assert cell["vacuous"] is vacuous
+    assert cell["ratio"] == ratio

@@ -208,6 +208,16 @@ def test_every_kind_of_modality_is_drawn(kind):
     parsed(str(picture(spec, data, np.zeros(modality.units), [], 0.0)))
 
 
+def test_nodes_are_called_alike_in_pictures_and_sentences():
+    modality, data = KINDS["node"]
+    spec = describe(modality)
+    drawn = str(picture(spec, data, np.zeros(4), [], 0.0))
+    written = re.findall(r'class="tick">(\d+)<', drawn)
+    assert [f"node {i}" for i in written] == unit_names(spec, data)
+    figure = explanation_figure("", {"m": spec}, {"m": data}, {"e": {"m": np.zeros(4)}})
+    assert {str(i) for i in range(1, 5)} <= {t.get_text() for t in figure.axes[0].texts}
+
+
 def test_the_same_graph_is_laid_out_the_same_way():
     adjacency = np.triu(np.ones((5, 5)), 1)
     assert graph_layout(adjacency) == graph_layout(adjacency.copy())
