@@ -23,7 +23,7 @@ from mmx_jax.typing import Explainer, Inputs, Model
 
 __all__ = ["Audit"]
 
-CARRIERS = ("truth", "saliency", "integrated-gradients", "occlusion", "within-shapley")
+CARRIERS = ("truth", "integrated-gradients", "occlusion", "within-shapley")
 """The defaults that carry the expensive stability columns."""
 
 QUICK = ("saliency", "integrated-gradients", "occlusion", "shapley", "within-shapley")
@@ -43,10 +43,10 @@ class Audit(Options):
     Your own model: mmx audit --model file.py:build --data file.npz
 
     Attributes:
-      examples: How many held-out examples are judged. By default 48, with --quick 16, and of your
+      examples: How many held-out examples are judged. By default 32, with --quick 16, and of your
         own data all that calibration leaves (it takes a third, chosen by the seed).
       stability: On how many examples stability is measured, the expensive part. By default 8 (4
-        with --quick); 0 for none. Of the default explainers truth, saliency, integrated-gradients,
+        with --quick); 0 for none. Of the default explainers truth, integrated-gradients,
         occlusion and within-shapley carry it (truth and occlusion with --quick), of those you name
         all do.
       certify: Also prove a bound within this radius (as for mmx certify) of the first judged
@@ -67,12 +67,12 @@ class Audit(Options):
             raise InputError("chunk", f"is {self.chunk}", "use a positive number of examples")
         stability = self.carried()
         if self.model is None or self.quick:  # many programs, few examples each
-            compile_quickly()
+            compile_quickly(most=self.quick)
         mesh = mesh_of(self.devices)
         terminal = Terminal()
         examples = self.examples
         if examples is None and self.model is None:
-            examples = 16 if self.quick else 48
+            examples = 16 if self.quick else 32
         subject = open_subject(
             self.source(examples, 8 if self.quick else 24), terminal, self.methods
         )
