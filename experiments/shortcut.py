@@ -7,9 +7,9 @@ answer it lays on the image where no set of patches changes anything.
 
 Run:      python -m experiments.shortcut            (5 seeds, about 10 minutes of CPU time)
           python -m experiments.shortcut --quick    (2 seeds, shorter training)
-Expected: with a naming note the image is inactive on 43 to 88 % of the examples, by seed, so it is not
-          unused; explainers that compare whole inputs with their reference (Shapley over all units,
-          LIME) lay more on the image than those that remove patches one by one.
+Expected: with a naming note the image is inactive on 43 to 88 % of the examples, by seed, so it
+          is not unused; explainers that compare whole inputs with their reference (Shapley over
+          all units, LIME) lay more on the image than those that remove patches one by one.
 """
 
 from typing import Any
