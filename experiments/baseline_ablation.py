@@ -40,9 +40,8 @@ def _rows(task: str, seed: int, quick: bool) -> list[dict[str, Any]]:
     text = next(name for name in gates.units if name != "image")
     pair = f"{text}<-image"
     judged, calibrating = prepared.judging(), prepared.calibrating(count)
-    effects, known = (
-        measure_effects(gates, model, part, chunk=64) for part in (judged, calibrating)
-    )
+    effects = measure_effects(gates, model, judged, chunk=64)
+    known = measure_effects(gates, model, calibrating, sets=False, chunk=64)
     spread = value_range(np.asarray(known.outputs), calibrating.targets)
     used = np.asarray(effects.effect["image"]) > DEFAULTS.active * spread
 

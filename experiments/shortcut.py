@@ -40,7 +40,8 @@ def _seed(seed: int, quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, 
     prepared = prepare("digits-shortcut", seed, 48 if quick else 128, 300 if quick else 800)
     gates, model = prepared.gates, prepared.model
     examples, split = prepared.judging(), prepared.calibrating()
-    effects, known = (measure_effects(gates, model, part, chunk=16) for part in (examples, split))
+    effects = measure_effects(gates, model, examples, chunk=16)
+    known = measure_effects(gates, model, split, sets=False, chunk=16)
     spread = value_range(np.asarray(known.outputs), split.targets)
     idle = inactive(effects, spread, DEFAULTS)["image"]
     active = np.asarray(effects.effect["image"]) > DEFAULTS.active * spread

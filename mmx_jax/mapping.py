@@ -214,6 +214,10 @@ def map_examples(
     size = -(-min(size, total) // devices) * devices
     wrapped = fn if jax.tree_util.all_leaves([fn]) is False else jax.tree_util.Partial(fn)
 
+    batches = tuple(
+        b if axis is None else jax.tree.map(_on_host, b)
+        for b, axis in zip(batches, axes, strict=True)
+    )
     started = time.monotonic()
     done: list[PyTree] = []
     waiting: PyTree = None
@@ -236,6 +240,18 @@ def map_examples(
     if progress:
         progress(total, total, time.monotonic() - started)
     return jax.tree.map(lambda *parts: np.concatenate(parts), *done)
+
+
+def _on_host(leaf: Any) -> Any:
+    """An array in a CPU's memory as NumPy's, which compiles nothing to be cut into chunks."""
+    if (
+        isinstance(leaf, jax.Array)
+        and leaf.is_fully_addressable
+        and all(device.platform == "cpu" for device in leaf.devices())
+        and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    ):
+        return np.asarray(leaf)
+    return leaf
 
 
 def _take(leaf: Any, rows: np.ndarray, mesh: Mesh | None) -> Any:

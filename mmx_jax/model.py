@@ -279,6 +279,11 @@ def edit(
     return outputs
 
 
+@jax.jit
+def _outputs(model: Any, inputs: Inputs) -> Any:
+    return model(inputs)
+
+
 def check_model(model: Any, inputs: Inputs, target: Target | np.ndarray | None = None) -> int:
     """Raises where a model does not map one example to real outputs ``[outputs]``.
 
@@ -304,7 +309,7 @@ def check_model(model: Any, inputs: Inputs, target: Target | np.ndarray | None =
         raise InputError("model", f"returns {shape.dtype}", "return real numbers")
     if target is not None:
         check_target(target, shape.shape[0])
-    outputs: Any = model(inputs)
+    outputs: Any = _outputs(as_callable(model), inputs)
     if not is_traced(outputs) and not np.all(np.isfinite(outputs)):
         raise InputError("model", "returns NaN or infinite outputs", "check its weights and inputs")
     return shape.shape[0]

@@ -26,7 +26,7 @@ __all__ = ["Audit"]
 CARRIERS = ("truth", "integrated-gradients", "occlusion", "within-shapley")
 """The defaults that carry the expensive stability columns."""
 
-QUICK = ("saliency", "integrated-gradients", "occlusion", "shapley", "within-shapley")
+QUICK = ("integrated-gradients", "occlusion", "shapley")  # beside the rescaled Shapley values
 QUICK_CARRIERS = ("truth", "occlusion")
 QUICK_CONTROLS = ("constant", "random", "edges-rescaled", "uniform")
 """What --quick looks at by default."""

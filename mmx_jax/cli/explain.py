@@ -35,7 +35,7 @@ class Explain(Options):
 
     Attributes:
       example: Which held-out example, from 0; of your own data, which row.
-      target: Which output; by default the largest.
+      target: Which output; by default the largest, and of a world the one that it declares (1).
       format: Of the picture.
     """
 

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -77,6 +76,7 @@ class Splits:
 
     subject: Subject
     gates: FeatureGates
+    keys: Any
     calibrating: Examples
     judging: Examples
     radius: dict[str, float]
@@ -148,6 +148,7 @@ def _splits(subject: Subject, plan: Plan) -> Splits:
     return Splits(
         subject=subject,
         gates=FeatureGates(subject.modalities),
+        keys=keys,
         calibrating=Examples(subject.calibration, subject.calibration_targets, keys[:count]),
         judging=Examples(subject.evaluation, subject.evaluation_targets, keys[count:]),
         radius=radii(subject.calibration, DEFAULTS),
@@ -156,10 +157,11 @@ def _splits(subject: Subject, plan: Plan) -> Splits:
 
 def _effects(splits: Splits, plan: Plan) -> ModelEffects:
     """Of both splits in one map, the calibrating examples first: compiled once."""
-    both = jax.tree.map(
-        lambda *parts: jnp.concatenate([jnp.asarray(p) for p in parts]),
-        splits.calibrating,
-        splits.judging,
+    first, rest = splits.calibrating, splits.judging
+    both = Examples(
+        jax.tree.map(lambda *parts: np.concatenate(parts), first.inputs, rest.inputs),
+        np.concatenate([first.targets, rest.targets]),
+        splits.keys,
     )
     return measure_effects(splits.gates, splits.subject.model, both, **plan.settings)
 
@@ -231,7 +233,7 @@ def _joint(splits: Splits, reference: Any, plan: Plan) -> Explainer | None:
     if "relevant" not in known or not hasattr(reference, "joint"):
         return None
     joint = dataclasses.replace(reference, joint=True)
-    single = jax.tree.map(lambda x: jnp.asarray(x)[:, None], judging.inputs)
+    single = jax.tree.map(lambda x: np.asarray(x)[:, None], judging.inputs)
     rows = explain_rows(
         joint, subject.model, single, judging.targets, judging.keys, **plan.settings
     )

@@ -88,6 +88,7 @@ def model_effects(
     *,
     constants: Constants = DEFAULTS,
     chunk: int | None = None,
+    sets: bool = True,
 ) -> ModelEffects:
     """Effects of modalities, units and sets of units on the value of one example.
 
@@ -102,13 +103,15 @@ def model_effects(
       target: the output that is explained, chosen on the intact input.
       constants: the necessity threshold and the size up to which sets are enumerated.
       chunk: model calls made at once.
+      sets: search sets of units. Calibration needs none, and most model calls go into them: without
+        them ``set_interaction``, ``largest`` and ``keeping`` are empty.
     """
     units = {name: intervention.units[name] for name in sorted(intervention.units)}
     names = list(units)
     count = sum(units.values())
     owner = np.repeat(np.arange(len(names)), list(units.values()))
     of = {name: owner == i for i, name in enumerate(names)}
-    groups = of | {"joint": np.ones(count, bool)}
+    groups = of | {"joint": np.ones(count, bool)} if sets else {}
 
     rows = _Rows(count)
     none = rows.add(np.zeros(count, bool))
@@ -157,7 +160,7 @@ def model_effects(
         for i, g in enumerate(large):
             size = int(groups[g].sum()) + 1
             found[g] = SetSearch(search.largest[i, :size], search.keeping[i, :size])
-    crossing = [(n, m) for n, m in cross_pairs(names) if n not in small]
+    crossing = [(n, m) for n, m in cross_pairs(names) if n in large]
     if crossing:
         alone = jnp.stack([intact - v[gone[m]] for _, m in crossing])
 

@@ -7,7 +7,6 @@ inputs, and all rows go through the same compiled explanation.
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
@@ -41,6 +40,7 @@ def measure_effects(
     model: Model,
     examples: Examples,
     *,
+    sets: bool = True,
     constants: Constants = DEFAULTS,
     chunk: int | None = None,
     mesh: Mesh | None = None,
@@ -48,14 +48,16 @@ def measure_effects(
 ) -> ModelEffects:
     """:func:`model_effects` of every example, as NumPy arrays; all explainers share it.
 
+    Without ``sets``, which is enough to calibrate, no sets of units are searched.
+
     Raises:
       InputError: a model that returns NaN or infinite values.
     """
     out = map_examples(
-        _Effects(intervention, constants),
+        _Effects(intervention, constants, sets),
         model,
         examples.inputs,
-        jnp.asarray(examples.targets),
+        np.asarray(examples.targets),
         in_axes=(None, 0, 0),
         chunk=chunk,
         mesh=mesh,
@@ -63,7 +65,8 @@ def measure_effects(
     )
     if not np.isfinite(out.outputs).all():
         raise InputError("model", "returns NaN or infinite values", "check its weights and inputs")
-    if not all(np.isfinite(leaf).all() for leaf in out.largest.values()):
+    removed = [*out.effect.values(), *out.largest.values()]
+    if not all(np.isfinite(leaf).all() for leaf in removed):
         raise InputError(
             "model",
             "returns NaN or infinite values where units are removed",
@@ -111,7 +114,7 @@ def measure(
     scores, changed = explain_changes(intervention, model, explainer, examples, **settings)
     intact = scores.intact
     together = intact
-    single = jax.tree.map(lambda x: jnp.asarray(x)[:, None], examples.inputs)
+    single = jax.tree.map(lambda x: np.asarray(x)[:, None], examples.inputs)
     if joint is not None:
         rows = explain_rows(joint, model, single, examples.targets, examples.keys, **settings)
         together = jax.tree.map(lambda s: s[:, 0], rows)
@@ -121,7 +124,7 @@ def measure(
         intact,
         together,
         examples.inputs,
-        jnp.asarray(examples.targets),
+        np.asarray(examples.targets),
         examples.keys,
         in_axes=(None, 0, 0, 0, 0, 0),
         chunk=chunk,
@@ -130,7 +133,7 @@ def measure(
     several = None
     if keys:
         more = keys_of(examples.keys, "keys", keys)
-        repeated = jax.tree.map(lambda x: jnp.repeat(x, keys, axis=1), single)
+        repeated = jax.tree.map(lambda x: np.repeat(x, keys, axis=1), single)
         drawn = explain_rows(explainer, model, repeated, examples.targets, more, **settings)
         several = jax.tree.map(
             lambda a, b: np.concatenate([np.asarray(a)[:, None], b], axis=1), intact, drawn
@@ -163,9 +166,12 @@ def measure(
 class _Effects:
     intervention: Intervention
     constants: Constants = static(default=DEFAULTS)
+    sets: bool = static(default=True)
 
     def __call__(self, model: Model, inputs: Inputs, target: Array) -> ModelEffects:
-        return model_effects(self.intervention, model, inputs, target, constants=self.constants)
+        return model_effects(
+            self.intervention, model, inputs, target, constants=self.constants, sets=self.sets
+        )
 
 
 @record

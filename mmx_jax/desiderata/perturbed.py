@@ -1,6 +1,7 @@
 """Measures unified stability on many inputs: perturbations, hill climbing, Jacobians, by rows."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -47,15 +48,15 @@ def radii(inputs: Inputs, constants: Constants = DEFAULTS, order: float = 2) -> 
     """Per modality, the radius of the ball: ``constants.radius`` of the mean norm of its data."""
     return {
         m: constants.radius
-        * float(
-            jnp.mean(
-                jax.vmap(
-                    lambda x: safe_norm([d for d in jax.tree.leaves(x) if is_inexact(d)], order)
-                )(jax.tree.map(jnp.asarray, inputs[m]))
-            )
-        )
+        * float(np.mean(_norms([d for d in jax.tree.leaves(inputs[m]) if is_inexact(d)], order)))
         for m in moving(inputs)
     }
+
+
+@partial(jax.jit, static_argnums=1)
+def _norms(data: PyTree, order: float) -> Array:
+    """The norm of each example ``[n]``."""
+    return jax.vmap(lambda x: safe_norm(x, order))(data)
 
 
 def measure_stability(
@@ -95,8 +96,8 @@ def measure_stability(
         _Perturb(intervention, reach, plan.probe), few.inputs, other, seeds[:, 0]
     )
     rows = explain(perturbed.inputs)
-    targets = jnp.asarray(few.targets)
-    one: PyTree = jax.tree.map(lambda x: jnp.asarray(x)[0], few)
+    targets = np.asarray(few.targets)
+    one: PyTree = jax.tree.map(lambda x: jnp.asarray(x[0]), few)
     smooth = not_differentiable(lambda x: {"": model(x)}, one.inputs) is None
     own: ModelStability = map_examples(
         _OfModel(smooth),
@@ -129,7 +130,7 @@ def measure_stability(
                 chunk=4,
             )
     result: Stability = found(*jax.tree.map(jnp.asarray, (quotient, search, norms)))
-    norm = {n: jax.vmap(lambda e: safe_norm(e, order))(jnp.asarray(s)) for n, s in intact.items()}
+    norm = {n: _norms(s, order) for n, s in intact.items()}
     return MeasuredStability(result, own, norm, reason, order)
 
 

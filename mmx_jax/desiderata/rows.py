@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
@@ -87,13 +86,13 @@ def explain_rows(
     total = n * r
     index = np.arange(max(total, chunk)).clip(max=total - 1)  # padded to one whole chunk
     flat = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:])[index], rows)
-    keys = keys if keys.ndim == 2 else jnp.repeat(keys[:, None], r, axis=1)
+    drawn = keys.reshape(total)[index] if keys.ndim == 2 else keys[index // r]
     scores = map_examples(
         explainer,
         model,
         flat,
-        jnp.repeat(jnp.asarray(targets), r)[index],
-        keys.reshape(total)[index],
+        np.asarray(targets)[index // r],
+        drawn,
         in_axes=(None, 0, 0, 0),
         chunk=chunk,
         mesh=mesh,

@@ -44,7 +44,7 @@ def train(
     length = -(-steps // blocks)
     settings = (graphdef, batch, learning_rate, total := length * blocks)
     keys = jax.random.split(derive_key(seed, "training"), (blocks, length))
-    state = jax.tree.map(jnp.copy, (params, _optimizer(learning_rate, total).init(params)))
+    state = jax.jit(lambda p: jax.tree.map(jnp.copy, (p, _adamw(*settings[2:]).init(p))))(params)
     history = []
     for done, chunk in enumerate(keys, 1):
         state, loss, hit = _block(state, chunk, as_callable(sample), tuple(held_out[:2]), settings)
@@ -55,14 +55,14 @@ def train(
     return nnx.merge(graphdef, state[0]), History(np.concatenate(losses), np.array(hits))
 
 
-def _optimizer(rate, total):  # flattened, because one vector compiles faster than many arrays
+def _adamw(rate, total):  # flattened, because one vector compiles faster than many arrays
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, total // 20 + 1, total + 1)
     return optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule)))
 
 
 @partial(jax.jit, static_argnums=4, donate_argnums=0)  # one program for all seeds; takes its copies
 def _block(state, keys, sample, held_out, settings):
-    graphdef, batch, optimizer = settings[0], settings[1], _optimizer(*settings[2:])
+    graphdef, batch, optimizer = settings[0], settings[1], _adamw(*settings[2:])
 
     def outputs(params, inputs):
         return jax.vmap(nnx.merge(graphdef, params))(inputs)

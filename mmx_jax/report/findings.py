@@ -1,8 +1,10 @@
 """What an audit found, in plain language: every sentence is computed from its results."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from mmx_jax.numerics import clopper_pearson
 from mmx_jax.report.sentences import listed
 from mmx_jax.report.svg import number
 from mmx_jax.report.table import VERDICTS
@@ -51,7 +53,8 @@ def findings(results: dict[str, Any], panels: dict[str, Any]) -> list[Finding]:
       panels: what ``panels.json`` holds.
     """
     makers: tuple[Callable[..., list[Finding]], ...] = (
-        _use, _together, _verdicts, _claims, _faithful, _steep, _controls, _truth, _carried,
+        _use, _together, _verdicts, _undecided, _claims, _faithful, _steep, _controls, _truth,
+        _carried,
     )  # fmt: skip
     return [finding for make in makers for finding in make(results, panels)]
 
@@ -138,6 +141,25 @@ def _verdicts(results: dict[str, Any], panels: dict[str, Any]) -> list[Finding]:
             whose = f"passed by {listed(held, NAMED)}" if held else "passed by none"
             told.append(f"{TITLES[verdict]} is {whose} ({len(held)} of {len(judged)})")
     return [*out, Finding("; ".join(told) + ".")]
+
+
+def _undecided(results: dict[str, Any], panels: dict[str, Any]) -> list[Finding]:
+    """Too few examples to tell the rates that a pass allows from none at all."""
+    del panels
+    count, constants = results["examples"]["evaluation"], results["constants"]
+    allowed = min(constants["violations"], 1 - constants["holds"])
+    could = clopper_pearson(0, count, constants["confidence"])[1]
+    if could <= allowed:
+        return []
+    tail = 0.5 * (1 - constants["confidence"])
+    enough = math.ceil(math.log(tail) / math.log1p(-allowed))
+    return [
+        Finding(
+            f"A pass on {count} examples is a first look: even where none of them violates a "
+            f"demand, up to {_percent(could)} of all may ({_percent(constants['confidence'])} "
+            f"interval), and {_percent(allowed)} are allowed. {enough} examples or more can tell."
+        )
+    ]
 
 
 def _claims(results: dict[str, Any], panels: dict[str, Any]) -> list[Finding]:

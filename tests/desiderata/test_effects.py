@@ -199,6 +199,22 @@ def test_a_model_that_breaks_at_the_reference_is_refused():
         measure_effects(GATES, inverse, batch(2))
 
 
+def test_calibration_needs_no_sets():
+    constants = Constants(exhaustive=2)  # the joint search is greedy
+    whole = jax.jit(lambda x: model_effects(GATES, XOR, x, 0, constants=constants))(ones())
+    calls = []
+
+    def counted(x):
+        calls.append(x)
+        return XOR(x)
+
+    small = model_effects(GATES, as_model(counted), ones(), 0, constants=constants, sets=False)
+    assert (small.set_interaction, small.largest, small.keeping) == ({}, {}, {})
+    for field in ("outputs", "value", "effect", "interaction", "together", "unit_interaction"):
+        chex.assert_trees_all_close(getattr(small, field), getattr(whole, field), atol=1e-6)
+    assert len(calls) == 2  # traced for the outputs and for all fixed gates, not for a search
+
+
 def test_greedy_searches_in_double_precision(x64):
     wide = FeatureGates({"a": Modality.columns(9), "b": Modality.columns(2)})
     model = as_model(lambda x: jnp.stack([x["a"].sum() * x["b"][0]]))

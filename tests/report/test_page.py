@@ -112,6 +112,12 @@ def test_findings_are_computed(results, panels):
     assert "On 25 % of the examples a modality is redundant" in said
     steep = "that of shapley: where the note moves a little, its explanation of the image moves up"
     assert f"{steep} to .90 times as far" in said
+    # 1 - .025^(1/n) for n examples without a violation (Clopper and Pearson)
+    count = results["examples"]["evaluation"]
+    assert f"up to {100 * (1 - 0.025 ** (1 / count)):.0f} % of all may" in said
+    assert "72 examples or more can tell" in said
+    results["examples"]["evaluation"] = 72
+    assert "can tell" not in " ".join(f.text for f in findings(results, panels))
     results["explainers"]["shapley"]["verdict"]["granger"] = "fail"
     results["explainers"]["control-constant"]["verdict"] = dict.fromkeys(
         ("granger", "faithfulness", "stability"), "pass"
