@@ -5,10 +5,12 @@ block ``B = U^T J V`` is nearly diagonal, and ``||J|| <= || sup |B_pq| ||`` (the
 non-negative matrix, bounded by Perron's theorem) is exact to first order in the radius when the
 top singular value is simple: the directions V enter the sweep itself, so only the entries that
 matter are bounded. Beside it ``||C|| + ||L|| + ||Q|| + ||R||`` by unfoldings, whichever is
-smaller. U and V need not be orthogonal to rounding: their defect enters as a factor.
+smaller. Where the top singular value stands out :mod:`~mmx_jax.certify.leading` is exact to one
+order more. U and V need not be orthogonal to rounding: their defect enters as a factor.
 
-*inf to inf.* ``sum_j |J_ij| <= sup sum_j s_ij J_ij + 2 sum_j max(0, -inf s_ij J_ij)`` with s the
-signs at the center, so terms of opposite sensitivity cancel before they are bounded.
+*inf to inf.* ``sum_j |J_ij| <= sup sum_j (s_ij J_ij + o_ij)``, each line the chord of the absolute
+value on the entry's range (its sign, where it keeps it), so terms of opposite sensitivity cancel
+before they are bounded.
 """
 
 from typing import Any
@@ -20,11 +22,16 @@ from jaxtyping import Array, Float
 
 from mmx_jax.certify.affine import constant, linear_map
 from mmx_jax.certify.interpret import interpret
+from mmx_jax.certify.leading import leading
 from mmx_jax.certify.norms import ball_spectral, perron, spectral
-from mmx_jax.certify.ranges import parts, spread
+from mmx_jax.certify.quadratics import quadratic_top
+from mmx_jax.certify.ranges import bent, parts, spread
 from mmx_jax.certify.rounding import gamma, up
 
 __all__ = ["Blocks", "certified_rows", "certified_spectral"]
+
+LEADING_DIM = 64
+"""Up to so many moving entries quadratic functions of them are maximised."""
 
 
 class Blocks:
@@ -86,13 +93,16 @@ def certified_spectral(
         owners += [k] * right.shape[1]
     directions = jnp.concatenate(rights, 1).T
     start = region.form(plan.degree)
+    standing = plan.degree >= 1 and 0 < region.ball.dim <= LEADING_DIM
 
     def sweep(direction: Array, owner: Array) -> tuple[Array, ...]:
         scope = plan.scope(region.ball)
         (out,) = interpret(scope, program.sweep, [start, constant(direction)])
         seen = lefts[owner]
         turned = linear_map(out, lambda v: v @ seen, lambda v: v @ jnp.abs(seen), seen.shape[0])
-        return parts(turned, scope)
+        quad, beside = bent(turned, scope) if standing else (turned.center,) * 2
+        # of these the leading entry alone is used
+        return *parts(turned, scope), quad[..., 0], beside[..., 0]
 
     results = jax.lax.map(
         lambda args: sweep(*args), (directions, jnp.asarray(owners)), batch_size=plan.chunk
@@ -105,9 +115,12 @@ def certified_spectral(
 
     def bound(parts_of: list[Array], factor: Array) -> Array:
         # [q, ..., p] -> [..., p, q]
-        c, lin, entry, loose = (jnp.moveaxis(r, 0, -1) for r in parts_of)
-        whole = up(spectral(c, 6) + ball_spectral(lin, region.ball.blocks()) + perron(loose), 4)
+        c, lin, entry, rest, quad, beside = (jnp.moveaxis(r, 0, -1) for r in parts_of)
+        whole = up(spectral(c, 6) + ball_spectral(lin, region.ball.blocks()) + perron(rest), 4)
         best = jnp.minimum(perron(entry), jnp.where(jnp.isnan(whole), jnp.inf, whole))
+        if standing:
+            first = quad[..., 0], beside[..., 0]
+            best = leading(c, lin, entry, rest, *first, region.ball.sizes, best)
         return up(best * factor, 2)
 
     padded = [jnp.concatenate([r, jnp.zeros_like(r[:1])])[places] for r in results]
@@ -118,6 +131,7 @@ def certified_rows(
     program: Any, region: Any, plan: Any, blocks: Blocks, center: Array
 ) -> Float[Array, "pairs"]:
     """Upper bounds of the inf-norms (largest absolute row sums) of all blocks over the region."""
+    del center
     outputs, inputs = blocks.shape
     columns = np.zeros((inputs, len(blocks.ins)))
     for k, span in enumerate(blocks.ins.values()):
@@ -125,20 +139,35 @@ def certified_rows(
     columns = jnp.asarray(columns)
     start = region.form(plan.degree)
 
-    def sweep(direction: Array, row: Array) -> Array:
+    def sweep(direction: Array) -> Array:
         scope = plan.scope(region.ball)
         (out,) = interpret(scope, program.sweep, [start, constant(direction)])
-        signs = jnp.where(row >= 0, 1.0, -1.0)
-        signed = linear_map(out, lambda v: v * signs, lambda v: v)
-        sums = linear_map(signed, lambda v: v @ columns, None, inputs)
-        _, _, low, high = spread(signed, scope)
+        _, _, low, high = spread(out, scope)
+        # |x| <= slope x + offset, the chord
+        known = jnp.isfinite(low) & jnp.isfinite(high)
+        width = jnp.where(known & (high > low), high - low, 1.0)
+        slope = jnp.clip(jnp.where(known, low + high, 0.0) / width, -1.0, 1.0)
+        slope = jnp.where(low >= 0, 1.0, jnp.where(high <= 0, -1.0, slope))
+        ends = jnp.maximum(jnp.abs(low) - slope * low, jnp.abs(high) - slope * high)
+        loss = gamma(4) * jnp.maximum(jnp.abs(low), jnp.abs(high))
+        offset = up(jnp.maximum(ends, 0.0) + loss, 4) @ columns
+        sums = linear_map(out, lambda v: (v * slope) @ columns, lambda v: v @ columns, inputs + 1)
         top = spread(sums, scope)[3]
-        # |a| = a + 2 max(0, -a)
-        against = up(jnp.maximum(-low, 0.0) @ columns, inputs)
+        if plan.degree == 2 and 0 < region.ball.dim <= LEADING_DIM:
+            top = jnp.fmin(top, _top(sums, scope))
         apart = up(jnp.maximum(jnp.abs(low), jnp.abs(high)) @ columns, inputs)
-        return jnp.minimum(up(jnp.abs(top) + 2 * against, 4), apart)
+        return jnp.fmin(up(jnp.maximum(top, 0.0) + up(offset, inputs), 4), apart)
 
-    sums = jax.lax.map(lambda args: sweep(*args), (jnp.eye(outputs), center), batch_size=plan.chunk)
+    sums = jax.lax.map(sweep, jnp.eye(outputs), batch_size=plan.chunk)
     best = {n: jnp.max(sums[span], 0) for n, span in blocks.outs.items()}
     order = list(blocks.ins)
     return jnp.stack([best[n][order.index(m)] for n, m in blocks.pairs])
+
+
+def _top(form: Any, scope: Any) -> Array:
+    """The largest values of a form over a box, linear and quadratic part together."""
+    quad, beside = bent(form, scope)
+    center, lin, *_ = parts(form, scope)
+    sizes = (1,) * scope.ball.dim
+    largest = jax.vmap(lambda line, bent: quadratic_top(line, bent, sizes), (-1, -1))(lin, quad)
+    return center + up(largest + beside, 4) + gamma(4) * jnp.abs(center)

@@ -54,12 +54,12 @@ def unary(x: Form, scope: Scope, name: str, order: int = 0, a: float = 0.0) -> F
     """Derivative ``order`` of a nonlinear function of a form, by its best polynomial model."""
     linear, rest, low, high = spread(x, scope)
     inner = shape_of(x, scope)
-    alike = jnp.ones(())
+    alike = None
     if inner is not None and x.lin is not None:
         alike = likeness(x.lin, linear, scope.ball)
     degree = min(scope.degree, 2)
-    model = polynomial(name, order, a, x.center, low, high, linear, rest, degree, alike)
-    least, most = value_range(name, order, a, low, high)
+    known = least, most = value_range(name, order, a, low, high)
+    model = polynomial(name, order, a, x.center, low, high, linear, rest, degree, alike, known)
     shape = None
     if inner is not None and x.lin is not None:
         # delta^2 <= (1 + rest/linear) (lin u)^2 + (1 + linear/rest) rest(u)^2

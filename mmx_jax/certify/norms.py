@@ -23,23 +23,23 @@ def spectral(matrix: Float[Array, "*b n m"], squarings: int = 2) -> Float[Array,
     size = jnp.max(jnp.abs(a), (-2, -1), initial=0.0)
     usable = jnp.isfinite(size) & (size > 0)
     a = jnp.where(usable[..., None, None], a / jnp.where(usable, size, 1.0)[..., None, None], 0.0)
-    if small == 1:
-        norm = jnp.sqrt(up(jnp.sum(jnp.square(a), (-2, -1)), large + 4))
-        return jnp.where(usable, up(norm * size, 8), size)
-    power = a @ jnp.swapaxes(a, -1, -2)
-    frobenius = up(jnp.sum(jnp.square(a), (-2, -1)), n * m)
-    # |fl(A A^T) - A A^T| <= gamma |A| |A|^T, whose norm is at most gamma ||A||_F^2
-    losses, scales = [(gamma(large + 8)) * frobenius], []
-    for _ in range(squarings):
-        scale = jnp.sqrt(jnp.sum(jnp.square(power), (-2, -1))) + jnp.finfo(a.dtype).tiny
-        power = power / scale[..., None, None]
-        power = power @ power
-        scales.append(scale)
-        losses.append(jnp.full_like(scale, gamma(4 * small + 16)))
-    top = up(jnp.sqrt(jnp.sum(jnp.square(power), (-2, -1))), small * small + 8)
-    for scale, loss in zip(reversed(scales), reversed(losses[1:]), strict=True):
-        top = up(scale * jnp.sqrt(up(top + loss, 2)), 8)
-    norm = up(jnp.sqrt(up(top + losses[0], 2)) * size, 8)
+    frobenius = jnp.sum(jnp.square(a), (-2, -1))
+    top, loss, scales = frobenius, 0.0, []
+    if small > 1:
+        power = a @ jnp.swapaxes(a, -1, -2)
+        # |fl(A A^T) - A A^T| <= gamma |A| |A|^T, whose norm is at most gamma ||A||_F^2
+        loss = gamma(n * m + large + 16) * frobenius
+        for _ in range(squarings):
+            scale = jnp.sqrt(jnp.sum(jnp.square(power), (-2, -1))) + jnp.finfo(a.dtype).tiny
+            power = power / scale[..., None, None]
+            power = power @ power
+            scales.append(scale)
+        top = jnp.sqrt(jnp.sum(jnp.square(power), (-2, -1)))
+    # so far off is each square, of a matrix of Frobenius norm 1
+    for scale in reversed(scales):
+        top = scale * jnp.sqrt(top + gamma(4 * small + 16))
+    # what is left are sums, products and roots of non-negative numbers
+    norm = up(jnp.sqrt(top + loss) * size, n * m + 8 * squarings + 16)
     return jnp.where(usable, norm, size)
 
 

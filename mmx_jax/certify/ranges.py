@@ -9,7 +9,7 @@ from mmx_jax.certify.affine import Form, Scope, layout
 from mmx_jax.certify.rounding import TINY, gamma, up
 from mmx_jax.certify.shapes import Shape, absolute, ball_sum, noise_shape, quad_sum, top
 
-__all__ = ["add_noise", "parts", "shape_of", "spread", "tighten"]
+__all__ = ["add_noise", "bent", "parts", "shape_of", "spread", "tighten"]
 
 
 def spread(form: Form, scope: Scope) -> tuple[Array, Array, Array, Array]:
@@ -67,7 +67,23 @@ def parts(form: Form, scope: Scope) -> tuple[Array, Array, Array, Array]:
     _, rest, low, high = spread(form, scope)
     lin = jnp.zeros((scope.ball.dim, *form.shape)) if form.lin is None else form.lin
     slack = gamma(4) * (form.err[1] + TINY)
-    return form.center, lin, jnp.maximum(jnp.abs(low), jnp.abs(high)), rest + slack
+    return form.center, lin, jnp.maximum(jnp.abs(low), jnp.abs(high)), up(rest + slack)
+
+
+def bent(form: Form, scope: Scope) -> tuple[Array, Array]:
+    """The quadratic part ``[dim, dim, *s]``, and a bound of all but it, center and linear part."""
+    dim = scope.ball.dim
+    quad = jnp.zeros((dim, dim, *form.shape)) if form.quad is None else form.quad
+    noisy = jnp.zeros(form.shape)
+    if form.noises is not None:
+        noisy = up(jnp.sum(jnp.abs(form.noises), 0), form.noise)
+        if scope.shaped:  # remainders that are quadratic themselves
+            shape = noise_shape(form.noises, scope)
+            less = top(shape, scope.ball) < noisy
+            quad = jnp.where(less, quad + shape.bend, quad)
+            noisy = jnp.where(less, shape.flat, noisy)
+    slack = gamma(8) * (form.err[1] + TINY)
+    return quad, up(noisy + form.err[0] + slack, 4)
 
 
 def tighten(form: Form) -> Form:
@@ -82,7 +98,6 @@ def tighten(form: Form) -> Form:
 
 def add_noise(form: Form, remainder: Array, scope: Scope, shape: Shape | None = None) -> Form:
     """Adds ``+- remainder``: a new symbol per entry where the budget allows, else to the box."""
-    form = tighten(form)
     count = math.prod(form.shape)
     start = scope.used
     if scope.degree == 0 or not scope.take(count):

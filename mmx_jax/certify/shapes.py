@@ -42,14 +42,21 @@ def quad_sum(quad: Array, ball: Any) -> tuple[Array, Array]:
         half = 0.5 * jnp.sum(jnp.abs(diagonal), 0)
         total = jnp.sum(jnp.abs(quad + jnp.swapaxes(quad, 0, 1)), (0, 1)) * 0.5
         return 0.5 * jnp.sum(diagonal, 0), up(total - half + gamma(1) * total, ball.dim**2)
-    moved = jnp.moveaxis(quad, (0, 1), (-2, -1))
-    total = jnp.zeros(quad.shape[2:])
+    both = quad + jnp.swapaxes(quad, 0, 1)
+    moved = jnp.moveaxis(both, (0, 1), (-2, -1))
     blocks = ball.blocks()
-    for i, b in enumerate(blocks):
-        for c in blocks[i:]:
-            part = moved[..., b, c] + jnp.swapaxes(moved[..., c, b], -1, -2)
-            total = total + spectral(part if b != c else 0.5 * part)
-    return jnp.zeros_like(total), up(total, len(blocks) ** 2 + 2)
+    pairs = [(b, c) for i, b in enumerate(blocks) for c in blocks[i:]]
+    if not pairs:
+        return jnp.zeros(quad.shape[2:]), jnp.zeros(quad.shape[2:])
+    # zeros change no norm, and one stack is one program
+    most = max(ball.sizes)
+    stack = []
+    for b, c in pairs:
+        part = moved[..., b, c] * (0.5 if b == c else 1.0)
+        fill = [(0, most - n) for n in part.shape[-2:]]
+        stack.append(jnp.pad(part, [(0, 0)] * (part.ndim - 2) + fill))
+    total = jnp.sum(spectral(jnp.stack(stack)), 0)
+    return jnp.zeros_like(total), up(total, len(pairs) + 4)
 
 
 def top(shape: Shape, ball: Any) -> Array:

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import mmx_jax as mmx
 from mmx_jax import explainers as ex
 from mmx_jax.certify import lift, lipschitz_bounds
+from mmx_jax.learn.network import ExplainerNetwork, as_explainer
 
 X = {"a": jnp.array([0.4, -0.9]), "b": jnp.array([0.3, 0.8])}
 MODALITIES = {m: mmx.Modality.columns(2) for m in X}
@@ -58,6 +60,9 @@ ABLATIONS = {
         }
     ),
     "reference network": ex.GatedNetwork.init(KEY, X, heads=2, width=3),
+    "learned network": as_explainer(
+        ExplainerNetwork(MODALITIES, outputs=2, dim=4, rounds=1, rngs=nnx.Rngs(0))
+    ),
 }
 
 

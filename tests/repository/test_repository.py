@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from experiments.common import Run, main
+from mmx_jax.certify.rules import RULES
+from mmx_jax.errors import InputError
 from mmx_jax.runs import read_json
 
 ROOT = Path(__file__).parents[2]
@@ -47,14 +49,21 @@ def test_the_library_example_of_the_readme_runs():
 
 def test_the_certificate_of_the_readme_runs():
     text = (ROOT / "README.md").read_text()
-    (example,) = re.findall(
-        r"```python\n(import jax, jax.numpy as jnp, mmx_jax\n.*?)```", text, re.S
-    )
+    section = text[text.index("## Certify") : text.index("## Learn an explainer")]
+    example, rule = re.findall(r"```python\n(.*?)```", section, re.S)
     scope: dict = {}
     exec(example, scope)
     bounds = scope["bounds"]
     assert len(bounds.certified) == 4
     assert all(bounds.point[p] <= bounds.certified[p] for p in bounds.certified)
+    rules = dict(RULES)
+    try:
+        with pytest.raises(InputError, match="'tan'"):
+            exec(rule.replace('certify.add_rule("tan", tangent)', ""), scope)
+        exec(rule, scope)
+    finally:
+        RULES.clear()
+        RULES.update(rules)
 
 
 def test_claims_hold_only_if_every_seed_does():
