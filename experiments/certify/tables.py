@@ -54,6 +54,7 @@ class Row:
       norm: 2 or inf.
       memory: bytes that the largest value of the analysis may take.
       slow: left out unless asked for by name.
+      heavy: its program runs long enough to be optimised.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Row:
     norm: float = 2
     memory: float = 64e6
     slow: bool = False
+    heavy: bool = False
 
 
 _GELU = jax.nn.gelu
@@ -101,6 +103,7 @@ ROWS = (
         mlp(_LARGE, jnp.tanh),
         jacobian,
         {0.01: 1.05, 0.1: 4.0},
+        heavy=True,
     ),
     Row(
         "integrated",
@@ -108,6 +111,7 @@ ROWS = (
         mlp(_WIDE, _GELU),
         integrated,
         {0.01: 1.02, 0.05: 1.1, 0.1: 1.18},
+        heavy=True,
     ),
     Row(
         "late",
@@ -122,6 +126,7 @@ ROWS = (
         attention(),
         jacobian,
         {0.01: 1.03, 0.05: 5.0},
+        heavy=True,
     ),
     Row(
         "attention-gradient",
@@ -130,5 +135,6 @@ ROWS = (
         gradient,
         {0.001: 1.5, 0.01: 3.0},
         slow=True,
+        heavy=True,
     ),
 )

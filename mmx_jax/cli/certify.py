@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mmx_jax.certify import METHODS
 from mmx_jax.cli.bounds import FACTORS, Certificates, certificates, radius_of
-from mmx_jax.cli.console import Terminal
+from mmx_jax.cli.console import Terminal, compile_quickly
 from mmx_jax.cli.explainers import Setting, build
 from mmx_jax.cli.options import Options, mesh_of, not_yet, splitted
 from mmx_jax.cli.subject import open_subject
@@ -58,6 +58,7 @@ class Certify(Options):
             raise UnknownNameError("method", self.method, METHODS)
         if self.examples < 1:
             raise InputError("examples", f"is {self.examples}", "use a positive number")
+        compile_quickly(most=self.quick)  # each program is run a few times only
         mesh_of(self.devices)
         terminal = Terminal()
 

@@ -118,13 +118,16 @@ def test_nested_and_tends_to_the_point(norm):
         assert results[2].certified[pair] <= 1.01 * results[2].searched[pair]
 
 
-@pytest.mark.parametrize("method", ["interval", "affine", "full", "quadratic"])
-def test_every_method_holds_at_sampled_points(method):
+@pytest.mark.parametrize(
+    ("method", "norm"),
+    [("interval", 2), ("affine", 2), ("full", 2), ("quadratic", 2), ("quadratic", np.inf)],
+)
+def test_every_method_holds_at_sampled_points(method, norm):
     model, x = net(1, act=jax.nn.gelu)
     lifted = lift(model, x)
     radius = {"a": 0.3, "b": 0.1}
     result = lipschitz_bounds(
-        lambda d: gradient(lifted, d, 1, None), x, radius, 2, method, **QUICK
+        lambda d: gradient(lifted, d, 1, None), x, radius, norm, method, **QUICK
     ).check()
     assert result.method == method
     assert result.lifted
@@ -136,12 +139,12 @@ def test_every_method_holds_at_sampled_points(method):
         return jax.jacfwd(lambda d: gradient(model, d, 1, None))({"a": a, "b": b})
 
     u = rng.normal(size=(2, 400, 2))
-    u /= np.linalg.norm(u, axis=2, keepdims=True)
+    u = u / np.linalg.norm(u, axis=2, keepdims=True) if norm == 2 else np.sign(u)
     blocks = hessian(x["a"] + 0.3 * u[0], x["b"] + 0.1 * u[1])
     for (n, m), certified in result.certified.items():
-        norms = np.linalg.norm(np.asarray(blocks[n][m]), 2, axis=(1, 2))
+        norms = np.linalg.norm(np.asarray(blocks[n][m]), norm, axis=(1, 2))
         assert norms.max() <= certified
-        assert norms.max() <= result.searched[n, m] * 1.02
+        assert norms.max() <= result.searched[n, m] * 1.05
 
 
 def test_jumps_are_infinite_and_deviations_finite():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmx_jax.certify import leading as module
 from mmx_jax.certify.leading import leading
 from mmx_jax.certify.quadratics import quadratic_top
 
@@ -48,9 +49,11 @@ def test_quadratic_functions_are_bounded_and_tightly():
         found = climbed(line, bend, u)
         assert found <= top * (1 + 1e-12)
         ratios.append(top / found if found > 0 else 1.0)
-        excess.append((top - found) / (np.linalg.norm(line) + np.linalg.norm(bend)))
+        if np.linalg.norm(line) > 0.1 * np.linalg.norm(bend):
+            excess.append(top / found)
     assert np.median(ratios) < 1 + 1e-4  # there is a gap for two balls at once only
-    assert max(excess) < 0.1
+    assert len(excess) > 30
+    assert max(excess) < 1.2
 
 
 def test_linear_functions_on_a_box_hold_in_exact_arithmetic():
@@ -81,9 +84,8 @@ def test_multipliers_that_are_too_small_are_made_good(monkeypatch):
         assert climbed(line, bend, u) <= top * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("shape", [(1, 4), (3, 4), (4, 4)])
-def test_norms_with_a_leading_entry(shape):
-    """Bounds hold, and exceed the largest norm by third order in the radius only."""
+def norms_and_bounds(shape, radii):
+    """Largest norm found, the bound and the one it improves on, of random matrices of forms."""
     rng = np.random.default_rng(3)
     center = np.zeros(shape)
     np.fill_diagonal(center, [3.0, 1.0, 0.5, 0.2])
@@ -100,13 +102,23 @@ def test_norms_with_a_leading_entry(shape):
         return leading(jnp.asarray(center), line, entry, curved, *quads, SIZES, known), known
 
     u = samples(rng, SIZES, 2, 4000)
-    excess = []
-    for radius in (0.01, 0.02, 0.2):
+    for radius in radii:
         with jax.enable_x64(True):
             top, known = map(float, of(radius))
         moved = np.einsum("ni,ipq->npq", radius * u, lin)
         moved += np.einsum("ni,nj,ijpq->npq", u, u, radius**2 * quad)
-        norms = np.linalg.norm(center + moved, 2, axis=(1, 2))
-        assert norms.max() <= top <= known
-        excess.append(top - norms.max())
-    assert excess[0] < 2e-3
+        yield np.linalg.norm(center + moved, 2, axis=(1, 2)).max(), top, known
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (3, 4), (4, 4)])
+def test_norms_with_a_leading_entry(shape):
+    """Bounds hold, and at small radii exceed the largest norm by little of what moves."""
+    for found, top, known in norms_and_bounds(shape, (0.2, 0.05, 0.01)):
+        assert found <= top <= known
+    assert top - found < 0.1 * (found - 3.0)
+
+
+def test_a_leading_entry_that_moves_too_little_is_caught(monkeypatch):
+    monkeypatch.setattr(module, "quadratic_top", lambda *args: 0.8 * quadratic_top(*args))
+    ((found, top, _),) = norms_and_bounds((3, 4), (0.05,))
+    assert top < found

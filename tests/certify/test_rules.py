@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmx_jax.certify import act, composition, lipschitz_bounds, ranges
+from mmx_jax.certify import act, composition, lipschitz_bounds, ranges, relaxations
 from mmx_jax.errors import InputError
 
 from .helpers import analyse, check
@@ -122,6 +122,15 @@ def test_pole_is_infinite(fn):
     assert not np.isfinite(check(fns(fn), x, {"a": 0.6}, count=0))
 
 
+def misses_less(*args):
+    """The models of a nonlinear node with half of what they miss."""
+    *model, missed = FITTED(*args)
+    return (*model, 0.5 * missed)
+
+
+FITTED = relaxations._fitted
+
+
 def less(name):
     """The bound of that name with its spreading part at half."""
     kept = getattr(ranges, name)
@@ -140,6 +149,7 @@ def less(name):
         (composition, "up", lambda x, terms=1: 0.5 * x, "outer", (2, 1, 0)),
         (ranges, "ball_sum", lambda lin, ball: jnp.max(jnp.abs(lin), 0), "linear", (2, 1, 0)),
         (composition, "spread", lambda *a: [v / 2 for v in ranges.spread(*a)], "square", (2, 1, 0)),
+        (relaxations, "_fitted", misses_less, "deep", (2, 2, 64)),
         (ranges, "absolute", less("absolute"), "outer", (2, 2, 64, True)),
         (ranges, "noise_shape", less("noise_shape"), "deep", (2, 2, 64, True)),
     ],
