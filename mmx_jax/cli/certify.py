@@ -31,7 +31,8 @@ class Certify(Options):
 
     For every pair of modalities: how much the explanation of one can change per change of the
     other, anywhere within a radius of an example. Prints the matrix and writes results.json,
-    report.html and timings.json.
+    report.html and timings.json. Where an explanation jumps, as gradients of a ReLU network do, no
+    bound is finite.
 
     Your own model: mmx certify --model file.py:build --data file.npz --radius table=.05,note=0
 
@@ -44,7 +45,7 @@ class Certify(Options):
       examples: How many held-out examples.
     """
 
-    task: str = "gated"
+    task: str = "xor"
     radius: Annotated[str, tyro.conf.arg(metavar="R or NAME=R,...")] = ".02"
     norm: Annotated[Literal["2", "inf"], tyro.conf.arg(metavar="2|inf")] = "2"
     method: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
