@@ -35,7 +35,7 @@ def _rows(task: str, seed: int, quick: bool) -> list[dict[str, Any]]:
     """One row per explainer: does the note's explanation follow the image's ablation?"""
     trained = task.startswith("digits")  # every set search calls the network thousands of times
     count = 20 if trained or quick else 96
-    prepared = prepare(task, seed, count, 600)
+    prepared = prepare(task, seed, count, 300)
     gates, model = prepared.gates, prepared.model
     text = next(name for name in gates.units if name != "image")
     pair = f"{text}<-image"
