@@ -38,10 +38,11 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from experiments.blindness import blindness
 from experiments.cell import Bench, bench, judge, row_of, trained
 from experiments.leaderboard import render
 from experiments.plan import APART, Options, Plan, cell, load, parts, planned
-from experiments.ranking import METRICS, agreement, blindness, board, not_beaten
+from experiments.ranking import METRICS, agreement, beaten, board, not_beaten
 from experiments.resumable import WorkDirectory
 from mmx_jax import map_examples
 from mmx_jax.cli import explainers as table
@@ -122,10 +123,8 @@ def work(
                     row |= dict.fromkeys(("tpr", "fdr", "rank correlation"))
                 said = {"model": model, "world": world, "explainer": name, "seed": seed}
                 place.write(cell(model, world, seed, name), said | row)
-                place.write(
-                    f"timings/{model}-{world}-{seed}-{name}.json",
-                    {"seconds": round(time.monotonic() - start, 3)},
-                )
+                spent = {"seconds": round(time.monotonic() - start, 3)}
+                place.write(cell(model, world, seed, name).replace("cells", "timings", 1), spent)
                 done += 1
                 advance(done, total, 0.0)
             if draws:
@@ -146,6 +145,7 @@ def gather(options: Options, plan: Plan, place: WorkDirectory) -> dict[str, Any]
         agreed = agreement(rows, model)
         title = f"agreement of metrics, {model} models"
         tables[title] = [{"metric": name} | agreed[name] for name in METRICS]
+    tables["where the truth is beaten"] = beaten(rows)
     tables["known blindness"] = blindness(rows, controls)
     return {
         "schema": "experiment/1",
@@ -214,7 +214,7 @@ def main() -> None:
     try:
         options = tyro.cli(Options, prog="python -m experiments.benchmark", description=__doc__)
         use_compilation_cache()
-        compile_quickly()
+        compile_quickly(most=options.quick)
         results = run(options)
     except MmxError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -72,16 +72,13 @@ def _findings(results: dict[str, Any]) -> list[dict[str, str]]:
             "world and metric that claims to measure it.",
         }
     ]
-    failed = [c for c in claims if not c["passed"]]
-    for claim in failed[:8]:
-        world, _, what = (
-            claim["claim"].removesuffix(", at least").partition(": lead of the truth in ")
-        )
-        text = f"On {world} another explainer beats the truth in {what}"
-        by = "" if claim["value"] is None else f", by {number(-claim['value'], 3)}"
-        out.append({"kind": "bad", "text": text + by + "."})
-    if len(failed) > 8:
-        out.append({"kind": "bad", "text": f"And {len(failed) - 8} more, in results.json."})
+    lost = results["tables"]["where the truth is beaten"]
+    for row in lost[:8]:
+        text = f"On {row['world']} the truth is beaten in {row['metric']}"
+        by = f", by {number(-row['lead'], 3)} at most, on {row['seeds']} of {row['of']} seeds: "
+        out.append({"kind": "bad", "text": f"{text}{by}{row['reason']}."})
+    if len(lost) > 8:
+        out.append({"kind": "bad", "text": f"And {len(lost) - 8} more, in results.json."})
     return out
 
 
@@ -156,7 +153,9 @@ def _agreement(model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _world(entry: dict[str, Any]) -> dict[str, Any]:
     rows = []
-    for name, scores in entry["scores"].items():
+    # the reference explanation first, whatever the order in the file
+    for name in sorted(entry["scores"], key=lambda name: name != "truth"):
+        scores = entry["scores"][name]
         scale = max((abs(v) for values in scores.values() for v in values), default=0.0)
         views = [
             {

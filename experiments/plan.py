@@ -26,7 +26,10 @@ DEFAULT = [
     "rescaled-occlusion",
     *table.CONTROLS,
 ]
-APART = ("out", "devices", "jobs", "part", "worlds", "explainers", "models", "seeds_count", "seed")
+APART = (
+    *("out", "devices", "jobs", "part"),
+    *("worlds", "explainers", "models", "seeds_count", "trained_seeds", "seed"),
+)
 """Options that change nothing in a cell: where and how it is measured, and which ones are."""
 QUICK_TRAINED = ("noisy",)
 QUICK_TRAINED_EXPLAINERS = ("occlusion", "shapley", "integrated-gradients", "control-uniform")
@@ -44,6 +47,8 @@ class Options(Run):
     """exact, trained or both (the default)."""
     seeds_count: int | None = None
     """How many seeds; 5 by default, 1 with --quick."""
+    trained_seeds: int | None = None
+    """How many of them also train a model in every world; all by default."""
     examples: int | None = None
     """Judged per cell; 32 by default, 10 with --quick."""
     devices: int | None = None
@@ -74,6 +79,7 @@ class Plan:
     explainers: tuple[str, ...]
     models: tuple[str, ...]
     seeds: tuple[int, ...]
+    trained_seeds: int | None = None
 
     def cells(self, quick: bool) -> list[tuple[str, str, int, list[str]]]:
         """(model, world, seed, explainers), one seed after the other."""
@@ -84,7 +90,8 @@ class Plan:
             if quick and model == "trained":
                 names = [e for e in names if e in QUICK_TRAINED_EXPLAINERS] or names[:1]
                 worlds = tuple(w for w in worlds if w in QUICK_TRAINED)
-            out += [(model, world, seed, names) for seed in self.seeds for world in worlds]
+            seeds = self.seeds if model == "exact" else self.seeds[: self.trained_seeds]
+            out += [(model, world, seed, names) for seed in seeds for world in worlds]
         return out
 
     def files(self, quick: bool, worlds: set[str]) -> list[str]:
@@ -123,12 +130,17 @@ def planned(options: Options) -> Plan:
                 raise UnknownNameError(what, name, known)
         return tuple(names)
 
+    for name in ("seeds_count", "trained_seeds", "examples"):
+        given = getattr(options, name)
+        if given is not None and given < 1:
+            raise InputError(name, f"is {given}", "use 1 or more")
     count = options.seeds_count or (1 if options.quick else 5)
     return Plan(
         chosen(options.worlds, list(WORLDS), "world"),
         chosen(options.explainers, DEFAULT, "explainer"),
         chosen(options.models, ["exact", "trained"], "model"),
         tuple(options.seeds(count)),
+        options.trained_seeds,
     )
 
 

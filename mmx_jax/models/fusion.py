@@ -100,7 +100,7 @@ class Mixer(nnx.Module):
 
 
 class FusionTransformer(TwoStage):
-    """A transformer over the units of 2 to 4 modalities of any kind, with edit sites.
+    """A transformer over the units of two or more modalities of any kind, with edit sites.
 
     Sites: ``embedding/<modality>``, those of every :class:`Block` (``block0/...``), ``pooled``.
 
@@ -115,7 +115,7 @@ class FusionTransformer(TwoStage):
       rngs: draws the weights.
 
     Raises:
-      InputError: another number of modalities, or a modality that can't be embedded.
+      InputError: one modality alone, or one that can't be embedded.
 
     >>> modalities = {"image": Modality.patches((8, 8), 2), "note": Modality.token_ids(6, 20)}
     >>> net = FusionTransformer(modalities, outputs=10, rngs=nnx.Rngs(0))
@@ -136,8 +136,8 @@ class FusionTransformer(TwoStage):
         rngs: nnx.Rngs,
     ):
         check_modalities(modalities)
-        if not 2 <= len(modalities) <= 4:
-            raise InputError("modalities", f"are {len(modalities)}", "give 2 to 4")
+        if len(modalities) < 2:
+            raise InputError("modalities", f"are {len(modalities)}", "give two or more")
         names = sorted(modalities)
         self.encoders = nnx.Dict({n: Embedding(n, modalities[n], dim, rngs) for n in names})
         self.fusion = Mixer(outputs, dim, layers, heads, hidden or 2 * dim, pool, rngs)

@@ -124,8 +124,10 @@ def _channels(terms: Sequence[Term], modes: Sequence[Mode]) -> dict[str, int]:
 def check_weights(what: str, weights: Sequence[float]) -> None:
     """Raises where shares are not positive or don't sum to 1; NaN is neither."""
     total = sum(weights)
-    if not (abs(total - 1) <= 1e-6 and min(weights) > 0):
+    if not abs(total - 1) <= 1e-6:
         raise InputError(what, f"have weights that sum to {total:g}", "use positive ones, sum 1")
+    if not min(weights) > 0:
+        raise InputError(what, f"have a weight of {min(weights):g}", "use positive ones, sum 1")
 
 
 def _check_absence(modalities: dict[str, Modality]) -> None:

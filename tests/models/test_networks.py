@@ -163,7 +163,7 @@ def test_jit_vmap_and_the_order_of_the_dictionary_change_nothing(build):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(InputError, match="modalities are 1: give 2 to 4"):
+    with pytest.raises(InputError, match="modalities are 1: give two or more"):
         fusion({"text": KINDS["text"]})
     two = {n: KINDS[n] for n in ("text", "sound")}
     with pytest.raises(UnknownNameError, match="pool 'max'"):

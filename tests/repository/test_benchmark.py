@@ -16,8 +16,9 @@ import pytest
 import tyro
 
 from experiments import benchmark, plan
+from experiments.blindness import blindness
 from experiments.leaderboard import render
-from experiments.ranking import METRICS, agreement, blindness, board, not_beaten
+from experiments.ranking import METRICS, agreement, beaten, board, not_beaten
 from experiments.resumable import WorkDirectory
 from mmx_jax.errors import InputError
 from mmx_jax.tasks import WORLDS, draw
@@ -223,6 +224,13 @@ def test_a_beaten_truth_and_a_fooled_metric_are_said():
         f"{world}: lead of the truth in tpr, at least" for world in ("one", "two")
     ]
     assert failed[0]["value"] == pytest.approx(-0.05)
+    lost = beaten(rows)
+    assert [(r["world"], r["metric"], r["by"]) for r in lost] == [
+        ("one", "tpr", "occlusion"),
+        ("two", "tpr", "occlusion"),
+    ]
+    assert lost[0]["lead"] == pytest.approx(-0.05)
+    assert "less than the tenth" in lost[0]["reason"]
     fooled = {r["metric"]: r for r in blindness(rows, ["control-uniform"])}
     assert "tpr" not in fooled
     assert "fdr" not in fooled
@@ -259,6 +267,7 @@ def test_the_page_is_escaped_and_holds_every_explainer():
         "tables": {
             "leaderboard": board(rows, []),
             "agreement of metrics, exact models": [{"metric": n} | agreed[n] for n in METRICS],
+            "where the truth is beaten": beaten(rows),
             "known blindness": blindness(rows, ["<script>"]),
         },
     }

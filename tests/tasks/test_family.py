@@ -226,6 +226,10 @@ def test_graphs_have_edges_that_say_nothing():
             lambda: mixture("x", SMALL, [(np.nan, uniqueness("text")), (1.0, synergy(*SMALL))]),
             "weights that sum to nan",
         ),
+        (
+            lambda: mixture("x", SMALL, [(-0.5, uniqueness("text")), (1.5, synergy(*SMALL))]),
+            "have a weight of -0.5",
+        ),
         (lambda: mixture("x", SMALL, [(1.0, uniqueness("sound"))]), "parts name 'sound'"),
         (lambda: uniqueness("text", 0), "parts is 0"),
         (
