@@ -61,7 +61,7 @@ COMMAND = (sys.executable, "-m", "experiments.benchmark")
 
 def prepare(model: str, task: Task, seed: int, options: Options) -> tuple[Bench, dict[str, Any]]:
     """The bench of a world, and facts of the model that every row repeats."""
-    effort, mesh = options.effort(), mesh_of(options.devices)
+    effort, mesh = options.effort(model), mesh_of(options.devices)
     if model == "exact":
         return bench(task, seed, effort, mesh=mesh), {}
     net, right = trained(task, seed, effort.steps)

@@ -147,6 +147,14 @@ def test_worlds_that_share_programs_stay_together():
         assert any(set(group) <= share for share in shares)
 
 
+def test_fewer_seeds_may_train_models():
+    chosen = plan.planned(plan.Options(worlds="xor", explainers="truth,rise", trained_seeds=2))
+    assert [(m, s, names) for m, _, s, names in chosen.cells(quick=False)] == [
+        *(("exact", seed, ["truth", "rise"]) for seed in range(1000, 1005)),
+        *(("trained", seed, ["rise"]) for seed in (1000, 1001)),
+    ]
+
+
 def test_files_add_explainers_and_worlds(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "DEFAULT", list(plan.DEFAULT))
     monkeypatch.setattr(plan.table, "METHODS", dict(plan.table.METHODS))
@@ -167,6 +175,8 @@ def test_files_add_explainers_and_worlds(tmp_path, monkeypatch):
             plan.load((given,))
     with pytest.raises(InputError, match="did you mean 'xor'"):
         plan.planned(plan.Options(worlds="xorr"))
+    with pytest.raises(InputError, match="trained_seeds is 0: use 1 or more"):
+        plan.planned(plan.Options(trained_seeds=0))
 
 
 def test_the_file_of_the_readme_adds_an_explainer_and_a_world(tmp_path, monkeypatch):
