@@ -11,14 +11,15 @@ An explainer or a world of your own is one short file, given with ``--add FILE.p
 EXPLAINERS from names to ``(modalities, setting) -> explainer``, or WORLDS from names to
 ``seed -> task``.
 
-Time: most of the first seed is compiling, once for each explainer on each of the four kinds of
-modalities: about 10 minutes of CPU for all worlds, exact models, then 4 to 5 for each further seed;
-in two processes half of that. --quick takes less than the first seed. Trained models have not been
-timed in full.
+Time: exact models of all worlds and explainers took 28 minutes of CPU for 5 seeds: 14 the first,
+most of it compiling, once for each explainer on each of the four kinds of modalities, then 3 to 4
+each; in two processes half of that. --quick takes 7 minutes on 2 cores. Trained models cost more:
+@trained@
 
 Expected: the reference explanation is not beaten on any metric that claims to measure it, but for
 tpr and joint sufficiency on tabular-graphs: a suppressor can hold less than a tenth of the whole,
-and the own set of 90 % leaves it out. Where a metric does not catch a control, the results say why.
+and the own set of 90 % leaves it out. The results list these with who beats it, and every control
+that a metric does not catch, with the reason.
 """
 
 import dataclasses

@@ -74,7 +74,7 @@ def _findings(results: dict[str, Any]) -> list[dict[str, str]]:
     ]
     lost = results["tables"]["where the truth is beaten"]
     for row in lost[:8]:
-        text = f"On {row['world']} the truth is beaten in \"{row['metric']}\""
+        text = f'On {row["world"]} the truth is beaten in "{row["metric"]}"'
         by = f", by {number(-row['lead'], 3)} at most, on {row['seeds']} of {row['of']} seeds: "
         out.append({"kind": "bad", "text": f"{text}{by}{row['reason']}."})
     if len(lost) > 8:
