@@ -120,7 +120,7 @@ def certified_spectral(
         best = jnp.minimum(perron(entry), jnp.where(jnp.isnan(whole), jnp.inf, whole))
         if standing:
             first = quad[..., 0], beside[..., 0]
-            best = leading(c, lin, entry, rest, *first, region.ball.sizes, best)
+            best = leading(c, lin, entry, rest, *first, region.ball, best)
         return up(best * factor, 2)
 
     padded = [jnp.concatenate([r, jnp.zeros_like(r[:1])])[places] for r in results]

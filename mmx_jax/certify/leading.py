@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmx_jax.certify.norms import perron
+from mmx_jax.certify.norms import ball_spectral, perron, spectral
 from mmx_jax.certify.quadratics import quadratic_top
 from mmx_jax.certify.rounding import gamma, up
 
@@ -37,7 +37,7 @@ def leading(
     rest: Float[Array, "p q"],
     quad: Float[Array, "dim dim"],
     beside: Float[Array, ""],
-    sizes: tuple[int, ...],
+    ball: Any,
     known: Float[Array, ""],
 ) -> Float[Array, ""]:
     """An upper bound of the 2-norm over a product of unit l2 balls.
@@ -49,11 +49,14 @@ def leading(
       rest: of the entries without center and linear part.
       quad: quadratic part of the first entry.
       beside: bound of the first entry without all three.
-      sizes: of the balls.
+      ball: the set.
       known: a bound, which is returned where this one is not better.
     """
-    inner = entry[1:, 1:]
-    d = perron(inner) if inner.size else jnp.zeros(())
+    d = jnp.zeros(())
+    if min(entry.shape) > 1:
+        inner = (slice(1, None), slice(1, None))
+        moved = ball_spectral(lin[:, *inner], ball.blocks()) + perron(rest[inner])
+        d = jnp.fmin(perron(entry[inner]), up(spectral(center[inner], 6) + moved, 4))
 
     def border(x: Array) -> Array:
         return jnp.concatenate([x[..., 0, 1:], x[..., 1:, 0]], -1)
@@ -77,14 +80,14 @@ def leading(
     def holds(t: Array) -> Array:
         weight = 0.5 / (t - d) * (1 + gamma(8))
         scaled = weight * (1 + share) * (1 + gamma(8))
-        top = quadratic_top(lin[:, 0, 0] + 2 * scaled * cross, quad + scaled * gram, sizes)
+        top = quadratic_top(lin[:, 0, 0] + 2 * scaled * cross, quad + scaled * gram, ball.sizes)
         x = up(t * jnp.square(side) / (t * t - d * d), 12)
         last = up(jnp.square(x) / (4 * (t - x)), 12)
         fixed = up(scaled * constant + weight * away + beside + last, 8)
         slack = gamma(2 * count + 16) * (own + size * scaled)
         positive = up(fixed + slack + jnp.maximum(center[0, 0] + top, 0.0), 8) <= t
         # -a has no quadratic function of its own: it matters only where a changes its sign
-        turned = -center[0, 0] + norm(lin[:, 0, 0]) * len(sizes) + rest[0, 0]
+        turned = -center[0, 0] + norm(lin[:, 0, 0]) * len(ball.sizes) + rest[0, 0]
         turned = up(jnp.maximum(turned, 0.0) + fixed + slack + weight * jnp.square(reach), 8)
         return positive & (turned <= t) & (x < t) & (t > d)
 
