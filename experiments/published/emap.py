@@ -15,9 +15,9 @@ import dataclasses
 import numpy as np
 
 from experiments.common import Outcome, at_least, at_most, main
+from experiments.published.choices import scores
 from experiments.published.common import in_order, near, with_versions
 from experiments.published.hdxor import Data
-from experiments.published.intershap_hdxor import scores
 from experiments.published.networks import Networks, Options
 from mmx_jax import SplitModel
 from mmx_jax.interactions import all_pairs, emap, macro_f1

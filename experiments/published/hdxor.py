@@ -109,7 +109,7 @@ def _linear(layer: dict[str, Any], x: Any) -> Any:
 
 
 def _encode_late(layers: list[Any], x: Any) -> Any:
-    return _linear(layers[1], jax.nn.relu(_linear(layers[0], x)))
+    return jax.nn.relu(_linear(layers[1], jax.nn.relu(_linear(layers[0], x))))
 
 
 def _fuse_early(layers: list[Any], codes: dict[str, Any]) -> Any:
@@ -141,6 +141,7 @@ def network(fusion: str, widths: dict[str, int], seed: int) -> SplitModel:
     keys = iter(jax.random.split(derive_key(seed, "weights"), 20))
     total = sum(widths.values())
     sizes = {n: w // 2 for n, w in widths.items()}
+    quarters = {n: size // 2 for n, size in sizes.items()}
     if fusion == "early":
         first = total // 2
         encoders = {n: _layer(next(keys), w, first, total) for n, w in widths.items()}
@@ -149,8 +150,8 @@ def network(fusion: str, widths: dict[str, int], seed: int) -> SplitModel:
         fused = [_layer(next(keys), first, first // 2), _layer(next(keys), first // 2, 2)]
         single = {n: Partial(_linear, e) for n, e in encoders.items()}
         return SplitModel(single, Partial(_fuse_early, fused), SOFTMAX)
-    hidden = sum(sizes.values())
     if fusion == "intermediate":
+        hidden = sum(sizes.values())
         single = {n: Partial(_linear, _layer(next(keys), w, sizes[n])) for n, w in widths.items()}
         fused = [_layer(next(keys), hidden, hidden // 2), _layer(next(keys), hidden // 2, 2)]
         return SplitModel(single, Partial(_fuse_intermediate, fused), SOFTMAX)
@@ -158,11 +159,12 @@ def network(fusion: str, widths: dict[str, int], seed: int) -> SplitModel:
         double = {
             n: Partial(
                 _encode_late,
-                [_layer(next(keys), w, sizes[n]), _layer(next(keys), sizes[n], sizes[n])],
+                [_layer(next(keys), w, sizes[n]), _layer(next(keys), sizes[n], quarters[n])],
             )
             for n, w in widths.items()
         }
-        return SplitModel(double, Partial(_fuse_late, [_layer(next(keys), hidden, 2)]), SOFTMAX)
+        last = [_layer(next(keys), sum(quarters.values()), 2)]
+        return SplitModel(double, Partial(_fuse_late, last), SOFTMAX)
     raise UnknownNameError("fusion", fusion, ["early", "intermediate", "late"])
 
 

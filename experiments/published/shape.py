@@ -51,7 +51,7 @@ def experiment(run: Options) -> Outcome:
     claims = [near("cooperation on XOR", {run.seed: exact_xor()}, 100 / 3, 0.01)]
     rows, parts, means = [], [], {}
     for setting, published in PUBLISHED.items():
-        mixed, single, games, ones = {}, {}, {}, {}
+        mixed, single, games, ones, large = {}, {}, {}, {}, {}
         for seed in seeds:
             data, models = networks(setting, "early", seed)
             model = models["last"]
@@ -60,12 +60,16 @@ def experiment(run: Options) -> Outcome:
             alike = performance_game(units, model, *data.test)
             mixed[seed] = float(shape(games[seed]).cooperation)
             single[seed] = 100 * float(shape(alike).cooperation)
+            _, other = networks(setting, "early", seed, large=True)
+            game = performance_game(units, other["last"], *data.test, base=accuracy)
+            large[seed] = 100 * float(shape(game).cooperation)
             masked = {"m0": np.zeros_like(data.test[0]["m0"]), "m1": data.test[0]["m1"]}
             ones[seed] = 100 * float(np.mean(np.argmax(jax.jit(jax.vmap(model))(masked), -1)))
         means[setting] = float(np.mean(list(mixed.values())))
         rows.append(
             {"setting": setting, "published": published, "ours, as published": means[setting]}
             | {"spread": float(np.std(list(mixed.values())))}
+            | {"batches of 5000": float(np.mean(list(large.values())))}
             | {"ours, one metric": float(np.mean(list(single.values())))}
         )
         none, first, second, both = np.mean(list(games.values()), axis=0)

@@ -10,6 +10,7 @@ import pytest
 
 from experiments.common import Run
 from experiments.published import exact_tables, pid_continuous
+from experiments.published.choices import as_released, confidence, scores
 from experiments.published.common import in_order, near
 from experiments.published.hdxor import SETTINGS, Scale, f1, make_data, train
 from experiments.published.networks import Networks, Options
@@ -108,6 +109,20 @@ def test_frozen_encoders_do_not_move():
         for a, b in zip(leaves, jax.tree.leaves(trained.encoders), strict=True)
     )
     assert not np.array_equal(start.fuse.args[0][0]["w"], frozen.fuse.args[0][0]["w"])
+
+
+def test_rows_of_the_released_code_give_the_same_score_up_to_sampling():
+    data = make_data("redundancy", 0, TINY.examples)
+    model = train(data, "early", 0, TINY)["last"]
+    found, again = (as_released(model, data, 400, seed) for seed in (0, 1))
+    assert abs(float(found.total) - float(again.total)) < 3
+    assert abs(float(found.total) - float(scores(model, data, 90, 0)[0].total)) < 6
+    whole = np.asarray(jax.jit(jax.vmap(model))(data.test[0])).max(-1)
+    base = np.asarray(jax.jit(jax.vmap(model))(data.valid[0])).mean(0)
+    best = np.asarray(jax.jit(jax.vmap(model))(data.test[0])).argmax(-1)
+    # efficiency: interactions sum to what all modalities move
+    assert np.isclose(found.interactions.sum(), np.mean(whole - base[best]), atol=1e-6)
+    assert np.isclose(confidence(model, data), 100 * whole.mean(), atol=1e-4)
 
 
 def test_late_fusion_is_additive_before_the_link():

@@ -188,7 +188,7 @@ def test_the_file_of_the_readme_adds_an_explainer_and_a_world(tmp_path, monkeypa
     (shown,) = [block for block in blocks if "EXPLAINERS" in block]
     (tmp_path / "mine.py").write_text(shown)
     plan.load((tmp_path / "mine.py",))
-    (command,) = re.findall(r"python -m experiments.benchmark (--add.*?) &&", text, re.S)
+    (command,) = re.findall(r"python -m experiments.benchmark (--add.*?) +#", text, re.S)
     given = command.replace("\\\n", " ").replace("mine.py", str(tmp_path / "mine.py")).split()
     options = tyro.cli(plan.Options, args=given)
     chosen = plan.planned(options)
