@@ -20,7 +20,7 @@ from experiments.learn.common import made_with
 from experiments.learn.judge import bench, judge, targets_of
 from experiments.resumable import WorkDirectory
 from mmx_jax import derive_key
-from mmx_jax.learn import DESIDERATA_WEIGHTS, Balance, Recipe, Settings, fit
+from mmx_jax.learn import DESIDERATA_WEIGHTS, Recipe, Settings, fit, weighed
 from mmx_jax.tasks import draw, mixed
 
 STEADY = ("jacobian", "ball", "path")
@@ -58,7 +58,7 @@ def point(options: Options, seed: int, factors: dict[str, float]) -> dict[str, A
         held.inputs,
         targets_of(task, seed, "held out", 256),
         Recipe(
-            balance=Balance(weights),
+            balance=weighed(weights),
             slope=0.5,
             settings=Settings(
                 steps=100 if options.quick else options.steps, target="fixed", seed=seed

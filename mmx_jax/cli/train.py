@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mmx_jax.cli.console import Terminal
-from mmx_jax.cli.options import mesh_of
+from mmx_jax.cli.options import mesh_of, metavar
 from mmx_jax.cli.subject import Source, Subject, open_subject
 from mmx_jax.errors import InputError
 from mmx_jax.models import Resample
@@ -39,82 +39,67 @@ class Train:
     mmx audit --explainers learned:DIR,shapley
 
     Your own model: mmx train --model file.py:build --data file.npz --out DIR
+
+    Attributes:
+      task: What is explained when there is no --model; see mmx audit --help.
+      model: Your own model: a Python file and a function in it that returns a pair of model and
+        modalities.
+      data: Your own data; a third of it is held out. Audit the result on other data.
+      out: A directory that is absent or empty, or with --resume that of a run; by default a new one
+        beside you.
+      resume: Go on where the run in --out stopped; everything else but --patience must be as it
+        was.
+      certifiable: A network whose slope is proven to be at most L everywhere, of the output's range
+        per unit of the data; 3 is a good first choice. By default none is proven.
+      steps: Of training; by default 1500, with --quick 600.
+      batch: Examples per step.
+      dim: Width of the network.
+      learning_rate: Its peak.
+      alpha: An explanation must change by at least this share of the effect of what is removed.
+      beta: A slack on both sides, of the output's range.
+      over: It may change by at most so many times what removing any part of it does.
+      eps: Keeping the highest units alone may move the output by at most this, of its range.
+      necessity: Removing them must do at least this share of the largest effect.
+      slope: Slopes of the explanation up to this cost nothing, of the output's range per unit of
+        the data; by default 1, or more where alpha needs it.
+      constrained: Make these constants constraints, each to be met within a tolerance (.005 is a
+        good first one); what is active or infeasible is said. By default each is a term of fixed
+        weight.
+      bfloat16: Compute the network in half precision; for accelerators.
+      patience: Stop after so many evaluations without a better one; 0 for never.
+      seed: Of data, weights and everything else that is drawn.
+      link: On which scale outputs are explained, identity, softmax or log-odds. By default the
+        model's own, softmax for models trained here.
+      reference: What stands for a unit that is removed. Use own (as the modalities say), zero, mean
+        or marginal (draws from other examples, averaged).
+      devices: Spread batches over so many devices; on a CPU, so many parts of it.
+      quick: A first look, under three minutes on two cores.
     """
 
     task: str = "mixed"
-    """What is explained when there is no --model; see mmx audit --help."""
-
-    model: Annotated[str | None, tyro.conf.arg(metavar="FILE.py:BUILD")] = None
-    """Your own model: a Python file and a function in it that returns (model, modalities)."""
-
-    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None
-    """Your own data; a third of it is held out. Audit the result on other data."""
-
-    out: Path | None = None
-    """A directory that is absent or empty, or with --resume that of a run."""
-
+    model: Annotated[str | None, metavar("FILE.py:BUILD")] = None
+    data: Annotated[Path | None, metavar("FILE.npz")] = None
+    out: Annotated[Path | None, metavar("DIR")] = None
     resume: bool = False
-    """Go on where the run in --out stopped; everything else must be as it was."""
-
-    certifiable: Annotated[float | None, tyro.conf.arg(metavar="L")] = None
-    """A network whose slope is proven to be at most L everywhere, of the output's range per unit
-    of the data; 3 is a good first choice."""
-
-    steps: int | None = None
-    """Of training; by default 1500, with --quick 600."""
-
+    certifiable: Annotated[float | None, metavar("L")] = None
+    steps: Annotated[int | None, metavar("INT")] = None
     batch: int = 128
-    """Examples per step."""
-
     dim: int = 48
-    """Width of the network."""
-
     learning_rate: float = 3e-3
-    """Its peak."""
-
     alpha: float = 0.97
-    """An explanation must change by at least this share of the effect of what is removed."""
-
     beta: float = 0.005
-    """A slack on both sides, of the output's range."""
-
     over: float = 1.03
-    """It may change by at most so many times what removing any part of it does."""
-
     eps: float = 0.01
-    """Keeping the highest units alone may move the output by at most this, of its range."""
-
     necessity: float = 0.97
-    """Removing them must do at least this share of the largest effect."""
-
-    slope: float | None = None
-    """Slopes of the explanation up to this cost nothing, of the output's range per unit of the
-    data; by default 1, or more where alpha needs it."""
-
-    constrained: Annotated[float | None, tyro.conf.arg(metavar="TOLERANCE")] = None
-    """Make these constants constraints, each to be met within a tolerance (.005 is a good first
-    one), rather than terms of fixed weight; what is active or infeasible is said."""
-
+    slope: Annotated[float | None, metavar("FLOAT")] = None
+    constrained: Annotated[float | None, metavar("TOLERANCE")] = None
     bfloat16: bool = False
-    """Compute the network in half precision; for accelerators."""
-
     patience: int = 0
-    """Stop after so many evaluations without a better one; 0 for never."""
-
     seed: int = 0
-    """Of data, weights and everything else that is drawn."""
-
-    link: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """identity, softmax or log-odds: on which scale outputs are explained."""
-
+    link: Annotated[str | None, metavar("NAME")] = None
     reference: Annotated[str, tyro.conf.arg(metavar="NAME")] = "own"
-    """What stands for a unit that is removed: own, zero, mean, or marginal."""
-
-    devices: int | None = None
-    """Spread batches over so many devices."""
-
+    devices: Annotated[int | None, metavar("INT")] = None
     quick: bool = False
-    """A first look, under three minutes on two cores."""
 
     def run(self) -> None:
         """Trains, showing progress, and prints what the best explainer reaches."""
@@ -178,13 +163,12 @@ class Train:
     def recipe(self, target: Any) -> "Recipe":
         """All settings of the run."""
         from mmx_jax.learn import (
-            DESIDERATA_WEIGHTS,
-            Balance,
             Demands,
             NetworkSettings,
             Recipe,
             Settings,
             constrained,
+            weighed,
         )
 
         certified = self.certifiable is not None
@@ -202,9 +186,7 @@ class Train:
                 necessity=self.necessity,
             ),
             slope=self.slope,
-            balance=Balance(DESIDERATA_WEIGHTS)
-            if self.constrained is None
-            else constrained(self.constrained),
+            balance=weighed() if self.constrained is None else constrained(self.constrained),
             settings=Settings(
                 steps=self.steps or (QUICK if self.quick else STEPS),
                 batch=self.batch,

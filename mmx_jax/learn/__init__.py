@@ -10,7 +10,7 @@ from mmx_jax.learn.evaluation import HeldOut, hold_out
 from mmx_jax.learn.journal import read_config
 from mmx_jax.learn.losses import Demands, desiderata_losses
 from mmx_jax.learn.network import ExplainerNetwork, LearnedExplainer, as_explainer
-from mmx_jax.learn.objectives import DESIDERATA_WEIGHTS, Desiderata, constrained
+from mmx_jax.learn.objectives import DESIDERATA_WEIGHTS, Desiderata, constrained, weighed
 from mmx_jax.learn.published import CXPlain, FastSHAP
 from mmx_jax.learn.recipe import NetworkSettings, Recipe, build_network, fit, load
 from mmx_jax.learn.selectors import INVASE, L2X, SelectingNetwork
@@ -48,4 +48,5 @@ __all__ = [
     "read_config",
     "stability_losses",
     "train_explainer",
+    "weighed",
 ]

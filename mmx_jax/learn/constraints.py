@@ -8,6 +8,7 @@ bound is reported as infeasible.
 import dataclasses
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -32,6 +33,9 @@ class Balance:
       penalty: rho.
       rate: of the multipliers.
       bound: of the multipliers.
+      late: names of losses that count for nothing during the first ``delay`` of training and in
+        full from twice that on.
+      delay: a share of the steps.
 
     >>> balance = Balance((("a", 2.0),), limits=(("b", 0.1),))
     >>> losses = {"a": jnp.array(1.0), "b": jnp.array(0.3)}
@@ -44,6 +48,8 @@ class Balance:
     penalty: float = 10.0
     rate: float = 0.1
     bound: float = 100.0
+    late: tuple[str, ...] = ()
+    delay: float = 0.2
 
     def check(self, names: list[str] | Losses) -> None:
         """Raises where a weight or limit names no loss, or a constant has the wrong sign."""
@@ -52,7 +58,10 @@ class Balance:
                 raise UnknownNameError("loss", name, names)
             if number < 0:
                 raise InputError(f"weight or limit of {name}", f"is {number}", "use 0 or more")
-        for name in ("penalty", "rate", "bound"):
+        for name in self.late:
+            if name not in names:
+                raise UnknownNameError("loss", name, names)
+        for name in ("penalty", "rate", "bound", "delay"):
             if getattr(self, name) <= 0:
                 raise InputError(name, f"is {getattr(self, name)}", "use a positive number")
 
@@ -70,6 +79,20 @@ class Balance:
             pushed = jnp.maximum(0.0, y + self.penalty * (losses[name] - limit))
             total += (pushed**2 - y**2) / (2 * self.penalty)
         return total
+
+    def prices(
+        self, losses: Losses, multipliers: Losses, progress: float | Float[Array, ""]
+    ) -> Losses:
+        """What one more of each loss costs; ``progress`` is the share of the steps done.
+
+        >>> balance = Balance((("a", 2.0), ("b", 1.0)), late=("b",), delay=0.2)
+        >>> losses = {"a": jnp.array(1.0), "b": jnp.array(1.0)}
+        >>> [float(balance.prices(losses, {}, at)["b"]) for at in (0.1, 0.5)]
+        [0.0, 1.0]
+        """
+        out = jax.grad(self.total)(losses, multipliers)
+        ramp = jnp.clip(progress / self.delay - 1.0, 0.0, 1.0)
+        return {name: price * (ramp if name in self.late else 1.0) for name, price in out.items()}
 
     def update(self, losses: Losses, multipliers: Losses) -> Losses:
         """The multipliers after a step."""

@@ -1,11 +1,12 @@
 """A network that explains: every modality and target in one forward pass, without the model.
 
-Scores are ``mass x allocation x sign``: ``E_m,u = c_m(x) softmax(z_m(x))_u tanh(3/2 + s_m,u(x))``.
-The mass c is signed and follows how much a modality matters on this input, the softmax ranks its
-units, and the ranking survives where the mass is small; the last factor is near 1 and lets units
-oppose each other. Two other forms failed: a positive mass has a dead zone, because where the sign
-is wrong at first the mass goes to zero and takes the gradient of the sign along; a mass of each
-unit's own spreads what is left over all units where the mass of the modality is about zero.
+Scores are signed masses, each with an allocation of its own: ``E_m,u = sum_k c_mk(x)
+softmax(z_mk(x))_u`` over a few kinds k. The masses follow how much a modality matters on this
+input, the softmax ranks its units, and the ranking survives where the mass is small; two kinds let
+units oppose each other. Other forms failed. A positive mass has a dead zone: where the sign is
+wrong at first it goes to zero and takes the gradient of the sign along. A mass of each unit's own
+spreads what is left over all units where that of the modality is about zero. One allocation with a
+factor per unit for its sign learns the same as this, and takes longer for it.
 """
 
 from typing import Any
@@ -57,14 +58,16 @@ class Round(nnx.Module):
 class ExplainerNetwork(nnx.Module):
     """Scores of all units of 1 or more modalities of any kind, for one target.
 
-    Unit encoders, ``rounds`` of mixing across all units and modalities, then three heads: the
-    allocation and the sign of each unit, the mass of each modality.
+    Unit encoders, ``rounds`` of mixing across all units and modalities, then two heads: the
+    allocations over the units, and the masses of each modality.
 
     Args:
       modalities: by name.
       outputs: how many targets there are.
       dim: width of the unit vectors.
       rounds: of mixing.
+      kinds: masses per modality; with one alone units can't oppose each other.
+      scale: of the scores; about the range of the model's outputs.
       rngs: draws the weights.
 
     Raises:
@@ -84,23 +87,29 @@ class ExplainerNetwork(nnx.Module):
         *,
         dim: int = 64,
         rounds: int = 2,
+        kinds: int = 2,
+        scale: float = 1.0,
         rngs: nnx.Rngs,
     ):
         check_modalities(modalities)
-        if min(outputs, dim, rounds) < 1:
+        if min(outputs, dim, rounds, kinds) < 1:
             raise InputError(
-                "outputs, dim, rounds", f"are {outputs}, {dim}, {rounds}", "use 1 or more"
+                "outputs, dim, rounds, kinds",
+                f"are {outputs}, {dim}, {rounds}, {kinds}",
+                "use 1 or more",
             )
         names = sorted(modalities)
         self.units = tuple((name, modalities[name].units) for name in names)
+        self.scale = scale
         summary = 2 * dim * len(names) + dim
         self.encoders = nnx.Dict({n: UnitEncoder(n, modalities[n], dim, rngs) for n in names})
         self.target = nnx.Embed(outputs, dim, rngs=rngs)
         self.enter = nnx.Linear(dim, dim, rngs=rngs)
         self.rounds = nnx.List([Round(dim, summary, rngs) for _ in range(rounds)])
-        self.allocate = nnx.Linear(dim, 2, rngs=rngs)
+        # a softmax does not see a bias: what its weights would get is rounding
+        self.allocate = nnx.Linear(dim, kinds, use_bias=False, rngs=rngs)
         self.weigh = nnx.Linear(summary, dim, rngs=rngs)
-        self.mass = nnx.Linear(dim, len(names), rngs=rngs)
+        self.mass = nnx.Linear(dim, kinds * len(names), rngs=rngs)
 
     def __call__(self, inputs: Inputs, target: Target) -> Scores:
         """Scores ``{m: [units_m]}`` of one example."""
@@ -117,9 +126,10 @@ class ExplainerNetwork(nnx.Module):
         for mix in self.rounds:
             units = mix(units, summary(units))
         heads = unflatten(self.allocate(units), counts)
-        masses = self.mass(jax.nn.gelu(self.weigh(summary(units))))
+        masses = self.scale * self.mass(jax.nn.gelu(self.weigh(summary(units))))
+        masses = masses.reshape(len(counts), -1)
         return {
-            name: masses[i] * jax.nn.softmax(heads[name][:, 0]) * jnp.tanh(1.5 + heads[name][:, 1])
+            name: jnp.sum(masses[i] * jax.nn.softmax(heads[name], 0), -1)
             for i, name in enumerate(counts)
         }
 

@@ -33,7 +33,7 @@ from mmx_jax.typing import (
 Network = Any
 """A module ``(inputs, target) -> scores``."""
 
-__all__ = ["DESIDERATA_WEIGHTS", "Desiderata", "Pool", "constrained", "gather_pool"]
+__all__ = ["DESIDERATA_WEIGHTS", "Desiderata", "Pool", "constrained", "gather_pool", "weighed"]
 
 DESIDERATA_WEIGHTS = (
     ("under_own", 1.0),
@@ -50,8 +50,17 @@ DESIDERATA_WEIGHTS = (
     ("path", 0.1),
 )
 
+LATE = ("sufficiency", "necessity")
+"""They rank units by magnitude, so that a unit whose sign is wrong at first can't pass zero: below
+the others it would fail them. The signs must have formed before."""
+
 LIMITED = ("under", "over", "sufficiency", "necessity", "stray", "ball", "path")
 """The beginnings of the names of losses that are zero where a constant is met."""
+
+
+def weighed(weights: tuple[tuple[str, float], ...] = DESIDERATA_WEIGHTS) -> Balance:
+    """Fixed weights of the desiderata, those that rank units coming late."""
+    return Balance(weights, late=LATE)
 
 
 def constrained(tolerance: float) -> Balance:
@@ -62,7 +71,7 @@ def constrained(tolerance: float) -> Balance:
     """
     free = [(n, w) for n, w in DESIDERATA_WEIGHTS if not n.startswith(LIMITED)]
     limits = [(n, tolerance) for n, _ in DESIDERATA_WEIGHTS if n.startswith(LIMITED)]
-    return Balance(tuple(free), tuple(limits), penalty=20.0, rate=0.5, bound=20.0)
+    return Balance(tuple(free), tuple(limits), penalty=20.0, rate=0.5, bound=20.0, late=LATE)
 
 
 @record

@@ -1,6 +1,7 @@
 """From a model and examples to a trained explainer, and from its directory back to it."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +16,14 @@ from mmx_jax.desiderata.calibration import value_range
 from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.intervention import FeatureGates
 from mmx_jax.learn.certifiable import CertifiableNetwork
-from mmx_jax.learn.checkpoint import BEST, Checkpoints, digest
+from mmx_jax.learn.checkpoint import BEST, Checkpoints
 from mmx_jax.learn.constraints import Balance
 from mmx_jax.learn.evaluation import hold_out
 from mmx_jax.learn.journal import read_config
 from mmx_jax.learn.losses import Demands
 from mmx_jax.learn.network import ExplainerNetwork, LearnedExplainer, as_explainer
-from mmx_jax.learn.objectives import DESIDERATA_WEIGHTS, Desiderata
+from mmx_jax.learn.objectives import Desiderata, weighed
+from mmx_jax.learn.origin import check_origin, describe_modalities, describe_model
 from mmx_jax.learn.preparation import allowed_slope, draw_pool
 from mmx_jax.learn.settings import Settings
 from mmx_jax.learn.train import Progress, Trained, train_explainer
@@ -73,7 +75,7 @@ class Recipe:
     slope: float | None = None
     pool: int = 0
     faithful_thinning: int = 1
-    balance: Balance = dataclasses.field(default_factory=lambda: Balance(DESIDERATA_WEIGHTS))
+    balance: Balance = dataclasses.field(default_factory=weighed)
     settings: Settings = dataclasses.field(default_factory=Settings)
 
 
@@ -90,13 +92,15 @@ def build_network(
       settings: which.
       modalities: by name.
       outputs: of the model.
-      spread: the range R of v, in which its certificate is counted.
+      spread: the range R of v, in which its scores and certificate are counted.
       seed: of the weights.
     """
     rngs = nnx.Rngs(seed)
     if settings.kind == "free":
+        # a power of 2, so that models of about the same range share a compiled program
+        scale = 2.0 ** round(math.log2(spread))
         return ExplainerNetwork(
-            modalities, outputs, dim=settings.dim, rounds=settings.rounds, rngs=rngs
+            modalities, outputs, dim=settings.dim, rounds=settings.rounds, scale=scale, rngs=rngs
         )
     if settings.kind == "certifiable":
         return CertifiableNetwork(
@@ -146,6 +150,8 @@ def fit(
       InputError: constants that contradict each other on the held-out inputs; see also
         :func:`train_explainer`.
     """
+    if resume and directory is not None:
+        check_origin(_about(directory), modalities, model, directory)
     gates = FeatureGates(modalities)
     outputs = map_examples(model, held_out)
     spread = value_range(outputs, targets)
@@ -178,10 +184,10 @@ def fit(
         "slope": slope,
         "pool": recipe.pool,
         "faithful_thinning": recipe.faithful_thinning,
-        "modalities": _describe(modalities),
+        "modalities": describe_modalities(modalities),
         "outputs": int(outputs.shape[-1]),
         "spread": spread,
-        "model": digest(model),
+        "model": describe_model(model, held_out),
     }
     return train_explainer(
         build_network(recipe.network, modalities, outputs.shape[-1], spread, recipe.settings.seed),
@@ -210,40 +216,29 @@ def load(
     Args:
       directory: as :func:`fit` wrote it; training may still be going on.
       modalities: what is explained: those it was trained for, the reference aside.
-      model: if given, the run must have been trained on a model with these very weights; what a
-        function does with none can't be told.
+      model: if given, the run must have been trained on a model with these very weights, and with
+        its outputs, by which functions without weights are told apart.
 
     Raises:
       InputError: no run, a damaged checkpoint, other modalities, or another model.
     """
-    about = read_config(directory)["about"]
-    try:
-        known, outputs, spread = about["modalities"], about["outputs"], about["spread"]
-        network = NetworkSettings(**about["network"])
-    except (KeyError, TypeError) as error:
-        raise InputError("directory", f"{directory} is no run of fit", "train one") from error
-    if known != _describe(modalities):
-        raise InputError(
-            "modalities",
-            f"are {_describe(modalities)}, and {directory} was trained for {known}",
-            "load it with the modalities it was trained for",
-        )
-    if model is not None and digest(model) != about["model"]:
-        raise InputError(
-            "model", f"is not the one that {directory} was trained on", "explain that one, or train"
-        )
-    fresh = as_explainer(build_network(network, modalities, outputs, spread))
+    about = _about(directory)
+    check_origin(about, modalities, model, directory)
+    network = NetworkSettings(**about["network"])
+    fresh = as_explainer(build_network(network, modalities, about["outputs"], about["spread"]))
     with Checkpoints(directory) as saved:
         state = saved.restore(BEST, fresh.state)[1]
     return LearnedExplainer(jax.tree.map(jnp.asarray, state), fresh.graphdef)
 
 
-def _describe(modalities: dict[str, Modality]) -> dict[str, Any]:
-    return {
-        name: {
-            "kind": m.kind,
-            "units": m.units,
-            "shapes": [list(np.shape(x)) for x in jax.tree.leaves(m.reference_at(0))],
-        }
-        for name, m in sorted(modalities.items())
-    }
+def _about(directory: str | Path) -> dict[str, Any]:
+    """What the configuration of a run says of its model and network."""
+    about = read_config(directory).get("about", {})
+    missing = {"modalities", "outputs", "spread", "network", "model"} - set(about)
+    if missing:
+        raise InputError(
+            "directory",
+            f"{directory} is no run of fit: its configuration lacks {', '.join(sorted(missing))}",
+            "train one",
+        )
+    return about

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, PyTree
@@ -145,38 +146,42 @@ class Program:
         return objective(halved, *rows)
 
     def mean(self, one: Callable[..., PyTree], chunks: Rows, *shared: PyTree) -> PyTree:
-        """The mean of ``one(rows, *shared)`` over chunks, always summed in the same order.
+        """The mean of ``one(rows, *shared)`` over chunks, the same on any number of devices.
 
-        However many devices of a mesh share the chunks, the sum is the same: eight devices and two
-        hosts agree to the bit. A single device compiles the chunks to another rounding, which
-        grows over hundreds of steps.
+        Training grows every difference in rounding. So a chunk is computed by one and the same
+        program, the body of a loop over the numbers of the chunks, whether a device has one of
+        them or all; and they are summed in one order.
         """
         count = self.settings.batch // self.rows
+        like = jax.eval_shape(one, jax.tree.map(lambda x: x[0], chunks), *shared)
+        zeros, tree = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))
 
-        def stacked(chunks: Rows, shared: tuple[PyTree, ...]) -> PyTree:
-            return jax.lax.map(lambda rows: one(rows, *shared), chunks)
+        def stacked(first: Any, chunks: Rows, shared: tuple[PyTree, ...], share: int) -> Array:
+            """``[count, all entries]``, of the chunks from ``first`` on, the other rows zero."""
 
-        def local(chunks: Rows, shared: tuple[PyTree, ...]) -> PyTree:
-            return jax.lax.all_gather(stacked(chunks, shared), "examples", tiled=True)
+            def place(i: Any, parts: Array) -> Array:
+                rows = jax.tree.map(lambda x: x[i], chunks)
+                return parts.at[i].set(ravel_pytree(one(rows, *shared))[0])
+
+            nothing = jnp.zeros((count, zeros.shape[0]), zeros.dtype)
+            return jax.lax.fori_loop(first, first + share, place, nothing)
+
+        def local(chunks: Rows, shared: tuple[PyTree, ...]) -> Array:
+            share = count // jax.lax.axis_size("examples")
+            first = share * jax.lax.axis_index("examples")
+            parts = stacked(first, chunks, shared, share)
+            mine = jax.lax.dynamic_slice_in_dim(parts, first, share)
+            return jax.lax.all_gather(mine, "examples", tiled=True)
 
         if self.mesh is None:
-            # as the gathering does, it keeps the sum out of the chunks' own arithmetic
-            parts = jax.lax.optimization_barrier(stacked(chunks, shared))
+            parts = stacked(0, chunks, shared, count)
         else:
             parts = jax.shard_map(
-                local,
-                mesh=self.mesh,
-                in_specs=(P("examples"), P()),
-                out_specs=P(),
-                check_vma=False,
+                local, mesh=self.mesh, in_specs=P(), out_specs=P(), check_vma=False
             )(chunks, shared)
-        zero = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), parts)
-
-        def add(i: Any, total: PyTree) -> PyTree:
-            return jax.tree.map(lambda t, x: t + x[i], total, parts)
-
-        total = jax.lax.fori_loop(0, count, add, zero)
-        return jax.tree.map(lambda x: x / count, total)
+        parts = jax.lax.optimization_barrier(parts)
+        total = jax.lax.fori_loop(0, count, lambda i, total: total + parts[i], zeros)
+        return tree(total / count)
 
     def names(self, state: State, objective: Any, sample: Any, key: PRNGKey) -> list[str]:
         """The names of the losses."""
@@ -216,7 +221,8 @@ class Program:
             losses = dict.fromkeys(names, jnp.zeros(()))
             if balance.limits:
                 losses = self.mean(only_losses, chunks, state.params, objective)
-            prices = jax.grad(balance.total)(losses, state.multipliers)
+            progress = state.step / self.settings.total
+            prices = balance.prices(losses, state.multipliers, progress)
             slopes, losses = self.mean(slopes_and_losses, chunks, state.params, prices, objective)
             updates, moments = optimizer.update(slopes, state.moments, state.params)
             params = optax.apply_updates(state.params, updates)

@@ -34,6 +34,14 @@ def build():
     return model, MODALITIES
 
 
+def another_function():
+    def model(inputs):
+        v = jnp.tanh(inputs["x"][0] - inputs["x"][0] * inputs["y"][1])
+        return jnp.stack([-v, v])
+
+    return model, MODALITIES
+
+
 def other():
     def model(weights, inputs):
         return weights * inputs["x"] + inputs["y"]
@@ -114,7 +122,8 @@ def test_runs_that_do_not_fit_are_refused(refused):
         own = ("--model", f"own.py:{build}", "--data", data)
         return refused("explain", *own, "--explainers", f"learned:{run}", "--out", "no")
 
-    assert "is not the one" in explain("other")
+    assert "its weights differ" in explain("other")
+    assert "its outputs differ" in explain("another_function")
     assert "was trained for" in explain("another_modality", data="three.npz")
     assert "holds no run" in explain("build", "nowhere")
     shutil.copytree("run", "damaged")

@@ -83,3 +83,14 @@ def test_an_entry_of_two_units_stands_in_both_rows():
 def test_a_scalar_reference_is_refused():
     with pytest.raises(InputError, match="row of real entries"):
         ExplainerNetwork({"a": Modality(np.arange(3))}, 2, rngs=nnx.Rngs(0))
+
+
+def test_units_of_one_modality_can_oppose_each_other_only_with_more_than_one_kind():
+    modalities = {"columns": MODALITIES["columns"]}
+    for kinds in (1, 2):
+        net = ExplainerNetwork(modalities, 2, dim=8, kinds=kinds, rngs=nnx.Rngs(0))
+        net.allocate.kernel[...] *= 50.0  # each kind holds one unit
+        net.mass.bias[...] = jnp.array([5.0, -5.0])[:kinds]
+        scores = net({"columns": jnp.arange(5.0)}, 0)["columns"]
+        assert (float(scores.min()) < -1.0) == (kinds == 2)
+        assert float(scores.max()) > 1.0
