@@ -75,6 +75,11 @@ class Program:
         """Examples per chunk."""
         return self.settings.rows(1 if self.mesh is None else self.mesh.size)
 
+    @property
+    def devices(self) -> Mesh:
+        """The mesh, or one of a single device, so that both run the same program."""
+        return self.mesh or Mesh(np.array(jax.local_devices()[:1]), ("examples",))
+
     def optimizer(self) -> optax.GradientTransformation:
         """AdamW with clipped gradients, warm-up and cosine decay."""
         settings, total = self.settings, self.settings.total
@@ -86,19 +91,18 @@ class Program:
 
     def start(self, params: PyTree) -> State:
         """The state before training; it owns copies, because a block takes its state's memory."""
-        return State(
+        state = State(
             jax.tree.map(jnp.copy, params),
             jax.tree.map(jnp.copy, params),
             self.optimizer().init(params),
             self.balance.start(),
             jnp.zeros((), jnp.int32),
         )
+        return self.replicated(state)
 
     def replicated(self, tree: PyTree) -> PyTree:
         """The tree on every device of the mesh; every host gives the same."""
-        if self.mesh is None:
-            return tree
-        where = NamedSharding(self.mesh, P())
+        where = NamedSharding(self.devices, P())
         if jax.process_count() == 1:
             return jax.device_put(tree, where)
 
@@ -112,9 +116,7 @@ class Program:
 
     def local(self, tree: PyTree) -> PyTree:
         """A replicated tree as arrays of this process, for what runs on one device."""
-        return (
-            tree if self.mesh is None else jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), tree)
-        )
+        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), tree)
 
     def draw(self, step: Any, objective: Any, sample: Any, key: PRNGKey) -> Rows:
         """The batch of a step in chunks: inputs, labels, targets, keys ``[chunks, rows, ...]``."""
@@ -156,29 +158,22 @@ class Program:
         like = jax.eval_shape(one, jax.tree.map(lambda x: x[0], chunks), *shared)
         zeros, tree = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))
 
-        def stacked(first: Any, chunks: Rows, shared: tuple[PyTree, ...], share: int) -> Array:
-            """``[count, all entries]``, of the chunks from ``first`` on, the other rows zero."""
+        def local(chunks: Rows, shared: tuple[PyTree, ...]) -> Float[Array, "chunks entries"]:
+            share = count // jax.lax.axis_size("examples")
+            first = share * jax.lax.axis_index("examples")
 
             def place(i: Any, parts: Array) -> Array:
                 rows = jax.tree.map(lambda x: x[i], chunks)
                 return parts.at[i].set(ravel_pytree(one(rows, *shared))[0])
 
             nothing = jnp.zeros((count, zeros.shape[0]), zeros.dtype)
-            return jax.lax.fori_loop(first, first + share, place, nothing)
-
-        def local(chunks: Rows, shared: tuple[PyTree, ...]) -> Array:
-            share = count // jax.lax.axis_size("examples")
-            first = share * jax.lax.axis_index("examples")
-            parts = stacked(first, chunks, shared, share)
+            parts = jax.lax.fori_loop(first, first + share, place, nothing)
             mine = jax.lax.dynamic_slice_in_dim(parts, first, share)
             return jax.lax.all_gather(mine, "examples", tiled=True)
 
-        if self.mesh is None:
-            parts = stacked(0, chunks, shared, count)
-        else:
-            parts = jax.shard_map(
-                local, mesh=self.mesh, in_specs=P(), out_specs=P(), check_vma=False
-            )(chunks, shared)
+        parts = jax.shard_map(
+            local, mesh=self.devices, in_specs=P(), out_specs=P(), check_vma=False
+        )(chunks, shared)
         parts = jax.lax.optimization_barrier(parts)
         total = jax.lax.fori_loop(0, count, lambda i, total: total + parts[i], zeros)
         return tree(total / count)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mmx_jax import InputError
+from mmx_jax.errors import UnknownNameError
 from mmx_jax.learn.constraints import Balance, check_constants
 
 
@@ -50,3 +51,16 @@ def test_contradictory_constants_are_said_with_what_would_do():
     with pytest.raises(InputError, match=r"on 50.0 % of the inputs.*at least 0.45"):
         check_constants(effects, distances, {"a": 4}, 1.0, 0.0, 0.3)
     check_constants(effects, distances, {"a": 4}, 0.5, 0.0, 0.3)
+
+
+def test_late_losses_cost_nothing_at_first_and_their_weight_or_multiplier_later():
+    balance = Balance((("a", 2.0), ("b", 4.0)), (("c", 0.0),), late=("b", "c"), delay=0.2)
+    balance.check(["a", "b", "c"])
+    losses = {name: jnp.ones(()) for name in "abc"}
+    for progress, share in ((0.0, 0.0), (0.2, 0.0), (0.3, 0.5), (0.4, 1.0), (1.0, 1.0)):
+        prices = balance.prices(losses, {"c": jnp.array(3.0)}, progress)
+        wanted = {"a": 2.0, "b": 4.0 * share, "c": (3.0 + balance.penalty) * share}
+        for name, price in wanted.items():
+            np.testing.assert_allclose(prices[name], price, rtol=1e-5, atol=1e-6)
+    with pytest.raises(UnknownNameError, match="did you mean 'b'"):
+        Balance((), late=("bb",)).check(["aa", "b"])
