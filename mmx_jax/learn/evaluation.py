@@ -35,8 +35,8 @@ class HeldOut:
       the mean active effect), and the same for cross pairs. Inactive is judged by the sets that
       were tried, which the scorecard searches more thoroughly;
     - ``faithful``: the share of examples on which its own sets, of each modality and of all
-      together, keep the value (error at most .10 R) and remove it (at least .80 of the largest
-      effect that was found, where that is .02 R or more);
+      together, keep the value (error at most .10 R) and remove it (they, or their positive or
+      negative part: at least .80 of the largest effect found, where that is .02 R or more);
     - ``slope``: the 95 % quantile of ``c ||E(x') - E(x)|| / ||x' - x||`` along paths between
       examples, relative to the model's own;
     - ``quality``, the mean of three numbers of at most 1: ``min(a05, cross_a05) - max(over,
@@ -131,15 +131,24 @@ def _faithful_and_slope(
         scores = explainer(None, x, target, key)  # pyright: ignore[reportArgumentType]
         own = {n: own_set(s, constants.own_share, key) for n, s in scores.items()}
         both = unflatten(own_set(flatten(scores), constants.own_share, key), units)
-        rows = [f(own, n) for n in units for f in (keep, remove)]
-        rows += [both, {n: ~gate for n, gate in both.items()}]
+
+        def parts(n: str, gate: Array) -> list[Array]:
+            return [gate, gate & (scores[n] > 0), gate & (scores[n] < 0)]
+
+        rows = []
+        for n in units:
+            rows += [keep(own, n), *(remove(own | {n: part}, n) for part in parts(n, own[n]))]
+        joint = {n: parts(n, both[n]) for n in units}
+        rows += [both, *({n: ~joint[n][i] for n in units} for i in range(3))]
         gates = jax.tree.map(lambda *g: jnp.stack(g), *rows)
         v = values(held.intervention, held.model, x, target, gates)
-        drop = jnp.abs(evidence.value - v) / held.spread
+        drop = (jnp.abs(evidence.value - v) / held.spread).reshape(-1, 4)
+        # opposing evidence cancels where it is removed together
+        removed = jnp.max(drop[:, 1:], 1)
         largest = jnp.stack([evidence.largest[n] for n in [*units, "joint"]]) / held.spread
         small = largest < constants.counted
-        enough = small | (drop[1::2] >= constants.necessity * largest)
-        return jnp.all(enough & (drop[0::2] <= constants.sufficiency))
+        enough = small | (removed >= constants.necessity * largest)
+        return jnp.all(enough & (drop[:, 0] <= constants.sufficiency))
 
     keys = derive_keys(0, "explain", held.targets.shape[0])
     rows = (held.inputs, held.targets, held.evidence, keys)
