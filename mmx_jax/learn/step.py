@@ -160,9 +160,7 @@ class Program:
 
         def local(chunks: Rows, shared: tuple[PyTree, ...]) -> Float[Array, "chunks entries"]:
             share = count // jax.lax.axis_size("examples")
-            # 0, which the compiler can't know: a loop of known length it compiles otherwise
-            unknown = jnp.minimum(jnp.min(chunks[2]), 0)
-            first = share * jax.lax.axis_index("examples") + unknown
+            first = share * jax.lax.axis_index("examples")
 
             def place(i: Any, parts: Array) -> Array:
                 rows = jax.tree.map(lambda x: x[i], chunks)
