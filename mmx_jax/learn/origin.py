@@ -100,11 +100,11 @@ def _answers(model: Model, tree: Any, drawn: dict[str, Any]) -> Float[np.ndarray
     keys = jax.random.split(jax.random.key(0), max(1, len(drawn["shapes"])))
 
     def leaf(key: Array, shape: list[int], dtype: str, ends: list[Any]) -> Array:
-        shape_ = (DRAWS, *shape)
+        shape_, kept = (DRAWS, *shape), jax.dtypes.canonicalize_dtype(dtype)
         if is_inexact(np.zeros(0, dtype)):
             low, high = ends
-            return jax.random.uniform(key, shape_, jnp.float32, low, high).astype(dtype)
-        return jax.random.randint(key, shape_, int(ends[0]), int(ends[1]) + 1).astype(dtype)
+            return jax.random.uniform(key, shape_, jnp.float32, low, high).astype(kept)
+        return jax.random.randint(key, shape_, int(ends[0]), int(ends[1]) + 1).astype(kept)
 
     rows = map(leaf, keys, drawn["shapes"], drawn["dtypes"], drawn["ranges"])
     outputs = map_examples(model, jax.tree.unflatten(tree, rows))

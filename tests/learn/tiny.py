@@ -19,7 +19,6 @@ parser.add_argument("--resume", action="store_true")
 parser.add_argument("--devices", type=int, default=1)
 parser.add_argument("--steps", type=int, default=256)
 parser.add_argument("--block", type=int, default=64)
-parser.add_argument("--rate", type=float, default=3e-3)
 parser.add_argument("--weights")
 parser.add_argument("--pause", type=float, default=0.0)
 parser.add_argument("--host", type=int, default=0)
@@ -53,14 +52,7 @@ trained = fit(
     Recipe(
         network=NetworkSettings(dim=4, rounds=1),
         demands=Demands(pairs=1),
-        settings=Settings(
-            steps=args.steps,
-            batch=16,
-            chunk=2,
-            block=args.block,
-            learning_rate=args.rate,
-            target="fixed",
-        ),
+        settings=Settings(steps=args.steps, batch=16, chunk=2, block=args.block, target="fixed"),
     ),
     directory=None if args.directory == "-" else args.directory,
     resume=args.resume,
