@@ -65,8 +65,8 @@ class Options(Run):
 
         Without Jacobians, which no column shows and which take half of the time: stability is that
         of differences, in a ball and on paths (``mmx audit`` has all three). A trained network
-        takes a hundred times the work of an exact model: on half the examples, with a quarter of
-        the samples.
+        costs more than an exact model: it is judged on half the examples, with a quarter of the
+        explainers' samples.
         """
         if self.quick:
             return Effort(self.examples or 10, 8, 2, 1, False, True, 300)
