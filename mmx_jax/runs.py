@@ -131,7 +131,8 @@ def plain(tree: Any) -> Any:
 def write_json(path: str | Path, tree: Any) -> None:
     """Writes a tree with sorted keys: the same values give the same bytes."""
     text = json.dumps(plain(tree), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    # a lone surrogate, as of a file name that is no UTF-8, becomes JSON's own escape of it
+    Path(path).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: str | Path) -> Any:

@@ -66,6 +66,8 @@ class Audit(Options):
         if self.chunk is not None and self.chunk < 1:
             raise InputError("chunk", f"is {self.chunk}", "use a positive number of examples")
         stability = self.carried()
+        if self.examples == 1:
+            raise InputError("examples", "is 1", "judge 2 or more: paths lead from one to the next")
         if self.model is None or self.quick:  # many programs, few examples each
             compile_quickly(most=self.quick)
         mesh = mesh_of(self.devices)
@@ -103,7 +105,7 @@ class Audit(Options):
             write_json(directory / "panels.json", panels)
             with terminal.stage("drawing the report"):
                 page = render(results, panels)
-            (directory / "report.html").write_text(page, encoding="utf-8")
+            (directory / "report.html").write_text(page, "utf-8", "backslashreplace")
             write_json(directory / "timings.json", terminal.timings() | {"explainers": seconds})
         print_summary(results, panels, Path(out))
 
@@ -142,6 +144,8 @@ class Audit(Options):
         model: Model = not_yet,
     ) -> dict[str, Explainer]:
         """The explainers asked for, or the defaults; the model may not be there yet."""
+        if self.certify is not None:  # a mistake is told before a model is trained
+            radius_of(self.certify, jax.tree.map(lambda x: x[0], background))
         setting = Setting(modalities, background, model, known, self.quick, self.seed)
         if self.explainers is not None and self.explainers != "all":
             return build(splitted(self.explainers), setting, explicit=True)

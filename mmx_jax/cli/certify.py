@@ -110,7 +110,7 @@ class Certify(Options):
         with result_directory(out) as directory:
             write_json(directory / "results.json", results)
             page = render_certificates(results, self.command())
-            (directory / "report.html").write_text(page, encoding="utf-8")
+            (directory / "report.html").write_text(page, "utf-8", "backslashreplace")
             write_json(directory / "timings.json", terminal.timings())
         print_certificates(results, Path(out))
 

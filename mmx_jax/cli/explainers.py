@@ -17,9 +17,11 @@ from mmx_jax.modality import Modality
 from mmx_jax.numerics import derive_key, is_inexact
 from mmx_jax.typing import Array, Explainer, Inputs, Model, record
 
-__all__ = ["CONTROLS", "GRADIENT", "METHODS", "RESCALED", "Setting", "build", "names"]
+__all__ = ["CONTROLS", "GRADIENT", "METHODS", "RESCALED", "UNSIGNED", "Setting", "build", "names"]
 
 RESCALED = "rescaled-"
+UNSIGNED = ("saliency", "smoothgrad", "rise", "mask")
+"""Methods that say how much, not which way."""
 """Prefix of a method whose mass in each modality is set to that modality's effect."""
 
 LEARNED = "learned:"

@@ -67,6 +67,8 @@ class Options:
 
     def source(self, examples: int | None, calibration: int) -> Source:
         """What is to be opened."""
+        if not 0 <= self.seed < 2**63:
+            raise InputError("seed", f"is {self.seed}", "use a whole number from 0 to 2^63 - 1")
         return Source(
             self.task,
             self.model,

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +114,15 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             for name in file.files:
                 arrays[name] = _readable(path, name, file)
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise InputError(
             "data", f"{str(path)!r} can't be read ({error})", "write it with numpy.savez"
         ) from error
     return arrays
+
+
+UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError)
+"""What a damaged, odd or encrypted archive raises."""
 
 
 def _readable(path: Path, name: str, file: Any) -> np.ndarray:
@@ -198,6 +203,10 @@ def _targets(target: np.ndarray, count: int) -> np.ndarray:
         raise InputError("target", f"has shape {target.shape}", f"give ({count},)")
     if target.dtype.kind not in "iu":
         raise InputError("target", f"has dtype {target.dtype}", "use integers")
+    if target.size and (target.min() < 0 or target.max() > np.iinfo(np.int32).max):
+        raise InputError(
+            "target", f"is {target.min()} to {target.max()}", "use the numbers of outputs, from 0"
+        )
     return target.astype(np.int32)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmx_jax.cli.explainers import CONTROLS
+from mmx_jax.cli.explainers import CONTROLS, RESCALED, UNSIGNED
 from mmx_jax.cli.subject import Subject
 from mmx_jax.desiderata import DEFAULTS, Calibration, Measured, ModelEffects, inactive, redundant
 from mmx_jax.report.pictures import describe
@@ -124,7 +124,9 @@ def _example(
         },
         "redundant": [m for m in names if stand_in[m][i]],
         "explanations": {
-            n: _explanation(i, j, effects, spread) for n, j in judged.items() if n not in CONTROLS
+            n: _explanation(i, j, effects, spread) | {"signed": _signed(n)}
+            for n, j in judged.items()
+            if n not in CONTROLS
         },
     }
 
@@ -144,6 +146,11 @@ def _explanation(i: int, judged: Judged, effects: ModelEffects, spread: float) -
         "own": {m: _order(s[i])[: int(size[m][i])] for m, s in judged.scores.items()},
         "named": {m: _named(i, m, judged, effects, spread) for m in judged.scores},
     }
+
+
+def _signed(name: str) -> bool:
+    """Whether a method tells evidence for from evidence against."""
+    return name.removeprefix(RESCALED).split(" + ")[0] not in UNSIGNED
 
 
 def _order(scores: np.ndarray) -> np.ndarray:

@@ -188,7 +188,7 @@ class Train:
             slope=self.slope,
             balance=weighed() if self.constrained is None else constrained(self.constrained),
             settings=Settings(
-                steps=self.steps or (QUICK if self.quick else STEPS),
+                steps=(QUICK if self.quick else STEPS) if self.steps is None else self.steps,
                 batch=self.batch,
                 learning_rate=self.learning_rate,
                 target=target,

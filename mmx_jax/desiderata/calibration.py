@@ -14,6 +14,10 @@ from mmx_jax.errors import InputError
 __all__ = ["Calibration", "calibrate", "value_range"]
 
 
+ROUNDING = 1e-6
+"""Changes below this share of the explanations themselves are rounding errors of their sums."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Calibration:
     """What is fixed before an explainer is judged.
@@ -46,6 +50,8 @@ def calibrate(effects: ModelEffects, changes: Changes) -> Calibration:
     effect = {m: float(np.sum(np.asarray(effects.effect[m], np.float64))) for m in names}
     change = {m: float(np.sum(np.asarray(changes.signed[m], np.float64))) for m in names}
     total, below = sum(effect.values()), sum(change.values())
+    size = sum(float(np.sum(np.asarray(s, np.float64))) for s in changes.norm.values())
+    below = below if below > ROUNDING * size else 0.0
     scale = total / below if below > 0 else float("nan")
     reason = None
     if total == 0 < below:

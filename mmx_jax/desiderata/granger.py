@@ -120,7 +120,7 @@ def _pair(
         "unit_overclaim": (
             Undefined("only defined between modalities")
             if n == m
-            else _unit_overclaim(effects, name, units, active, spread, mass, constants)
+            else _unit_overclaim(effects, name, units, ~inactive, spread, mass, constants)
         ),
         "spearman": number(
             spearman(*(np.asarray(levels(jnp.asarray(v))) for v in (effect, change))),
@@ -154,14 +154,14 @@ def _unit_overclaim(
     effects: ModelEffects,
     name: str,
     units: np.ndarray,
-    active: np.ndarray,
+    interacting: np.ndarray,
     spread: float,
     mass: float,
     constants: Constants,
 ) -> float | Undefined:
-    """Change on units that don't interact, over the inputs on which their modalities do."""
+    """Change on units that don't interact, over the inputs on which some set of them does."""
     apart = np.asarray(effects.unit_interaction[name]) < constants.inactive * spread
-    rows = active & apart.any(axis=1)
+    rows = interacting & apart.any(axis=1)
     stray = np.where(apart, units, 0.0).sum(axis=1)
     return _relative(stray[rows], mass, "no input has both an interaction and a unit without one")
 

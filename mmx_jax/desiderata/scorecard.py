@@ -29,6 +29,7 @@ from mmx_jax.desiderata.undefined import Undefined, number, settle
 __all__ = ["Measured", "scorecard"]
 
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not applicable"
+NOTHING = "no modality and no set of units clearly moves the output on any input"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,7 @@ def scorecard(
     for name, judged in (("granger", _judged(pairs)), ("faithfulness", _tested(faithful))):
         if not (judged or why[name]):
             verdict[name] = NOT_APPLICABLE
-            why[name] = ["no modality is clearly active or inactive on any input"]
+            why[name] = [NOTHING]
     tree = {
         "calibration": number(calibration.scale, str(calibration.reason)),
         "calibration_per_modality": {
@@ -141,8 +142,8 @@ def _judged(pairs: dict[str, dict[str, Any]]) -> bool:
 
 
 def _tested(faithful: dict[str, Any]) -> bool:
-    """Whether any test of faithfulness applies to any input."""
-    return any(share > 0 for share in faithful["applicable"].values())
+    """Whether anything could be necessary: some set of units moves the output on some input."""
+    return any(isinstance(row["own"], float) for row in faithful["necessity"].values())
 
 
 def _stability(

@@ -85,7 +85,8 @@ def stability_figures(
             whole = values.max() if kind == "path" else np.quantile(values, constants.quantile)
             row[kind] = _times(scale, whole)
         row["certified"] = Undefined("bounds are computed on demand by mmx_jax.certify")
-        size = float(np.mean(np.asarray(measured.norm[n], np.float64)))
+        sizes = np.asarray(measured.norm[n], np.float64)
+        size = float(np.mean(sizes[np.isfinite(sizes)])) if np.isfinite(sizes).any() else 0.0
         known = [row[kind] for kind in KINDS if isinstance(row[kind], float)]
         if not known:
             row["relative"] = row["path"]
@@ -150,6 +151,9 @@ def stability_failures(
         for kind, value in row.items()
         if kind in KINDS and isinstance(value, float)
     ]
+    own = [v for row in model.values() for v in row.values()]
+    if not np.isfinite(own).all():
+        return False, ["the model's own value or slope is not finite near some inputs"]
     broken = [
         f"{name}: {row[kind].reason}"
         for name, row in figures.items()
@@ -163,7 +167,7 @@ def stability_failures(
     if not rows:
         return False, ["no modality has data that can move a little"]
     worst, where = max(rows)
-    limit = constants.stability_factor * max(v for row in model.values() for v in row.values())
+    limit = constants.stability_factor * max(own)
     if worst <= limit:
         return True, []
     return True, [

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from mmx_jax.desiderata.effects import cross_pairs, pair, pairs
 from mmx_jax.desiderata.explained import Explained, changes, collect, counterfactuals
+from mmx_jax.errors import InputError
 from mmx_jax.gates import flatten, keep, remove, soft_top_k, unflatten
 from mmx_jax.intervention import value
 from mmx_jax.learn.evidence import Evidence, gather_evidence
@@ -62,6 +63,13 @@ class Demands:
     null: float = 0.05
     stray: float = 0.03
     pairs: int = 2
+
+    def __post_init__(self) -> None:
+        """Raises where a constant is negative, NaN or infinite."""
+        for field in dataclasses.fields(self):
+            number = getattr(self, field.name)
+            if not 0 <= number < float("inf"):
+                raise InputError(field.name, f"is {number}", "use a finite number, 0 or above")
 
 
 def interactions(evidence: Evidence, names: list[str]) -> dict[str, Float[Array, ""]]:

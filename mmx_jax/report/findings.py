@@ -167,7 +167,7 @@ def _claims(results: dict[str, Any], panels: dict[str, Any]) -> list[Finding]:
     limit, out = results["constants"]["overclaim"], []
     names = order(results, panels["controls"])
     for m in sorted(panels["use"]):
-        measured = {
+        measured = {  # where m goes and nothing depends on it
             n: e
             for n in names
             if (e := results["explainers"][n]["granger"][f"{m}<-{m}"].get("overclaim")) is not None
@@ -178,7 +178,11 @@ def _claims(results: dict[str, Any], panels: dict[str, Any]) -> list[Finding]:
             claim = f"{told} still claim{'s' * (len(guilty) == 1)} it does"
             out.append(Finding(f"Where the {m} changes nothing, {claim}.", "bad"))
         elif measured:
-            out.append(Finding(f"No explainer over-claims the {m}.", "good"))
+            text = (
+                f"Where the {m} changes nothing, no explanation of it moves by more than "
+                f"{number(limit)} of a typical effect when it goes."
+            )
+            out.append(Finding(text, "good"))
     return out
 
 
@@ -231,19 +235,25 @@ def _controls(results: dict[str, Any], panels: dict[str, Any]) -> list[Finding]:
             )
         ]
     every = f"All {len(known)} negative controls fail" if len(known) > 1 else f"{known[0]} fails"
-    return [Finding(f"{every} at least one desideratum, as they should.", "good")]
+    whose = "they" if len(known) > 1 else "it"
+    return [Finding(f"{every} at least one desideratum, as {whose} should.", "good")]
 
 
 def _truth(results: dict[str, Any], panels: dict[str, Any]) -> list[Finding]:
     """Recovery of the known truth."""
     names = order(results, panels["controls"])
     known = {n: results["explainers"][n].get("truth") or {} for n in names}
-    rates = {n: t["tpr"] for n, t in known.items() if t.get("tpr") is not None}
+    rates = {n: (t["tpr"], t["fdr"]) for n, t in known.items() if t.get("tpr") is not None}
     if not rates:
         return []
-    top = max(rates.values())
-    best = [n for n in names if rates.get(n) == top]
-    return [Finding(f"The true units are found best by {listed(best, NAMED)} ({_percent(top)}).")]
+    found, false = max(rates.values(), key=lambda r: r[0] - r[1])
+    best = [n for n in names if rates.get(n) == (found, false)]
+    return [
+        Finding(
+            f"The true units are found best by {listed(best, NAMED)}: {_percent(found)} of them, "
+            f"and {_percent(false)} of the units marked are others."
+        )
+    ]
 
 
 def _carried(results: dict[str, Any], panels: dict[str, Any]) -> list[Finding]:

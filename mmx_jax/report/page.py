@@ -65,7 +65,7 @@ def render(results: dict[str, Any], panels: dict[str, Any]) -> str:
     )
     ranked = order(results, panels["controls"])
     modalities, about = sorted(panels["modalities"]), meanings()
-    shown = ranked[0] if ranked else next(iter(results["explainers"]))
+    shown = ranked[0] if ranked else None
     pairs = [f"{n}<-{m}" for n in modalities for m in modalities]
     return environment.from_string(_text("page.html")).render(
         css=Markup(_text("page.css")),
@@ -79,7 +79,9 @@ def render(results: dict[str, Any], panels: dict[str, Any]) -> str:
         mass=_mass(panels, ranked),
         shown=shown,
         shown_why="the explainer with the most passes, and the most faithful of those",
-        examples=[_example(e, panels["modalities"], shown, ranked) for e in panels["examples"]],
+        examples=[_example(e, panels["modalities"], shown, ranked) for e in panels["examples"]]
+        if shown
+        else [],  # controls explain nothing
         pairs=[
             {
                 "name": pair,

@@ -1,5 +1,6 @@
 """What one example's explanation says in words, naming only units that pass keep and remove."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,8 @@ def sentence(
       explanation: one of its explanations.
       specs: the modalities, from :func:`~mmx_jax.report.pictures.describe`.
     """
-    reasons, rest = [], []
+    reasons, despite, rest = [], [], []
+    signed = explanation.get("signed", True)
     redundant = set(example["redundant"])
     for name in sorted(specs):
         df, state = number(abs(example["effects"][name])), example["state"][name]
@@ -49,7 +51,10 @@ def sentence(
             rest.append(f"the {name} changes nothing (df {df})")
         elif state == "active" and named:
             favours = sum(explanation["scores"][name][u] for u in named) >= 0
-            reasons.append(_clause(name, specs[name], example["inputs"][name], named, favours))
+            fits = not signed or favours == bool(example["predicted"])
+            verb = {True: "shows it", False: "speaks against it"}[favours] if signed else "matters"
+            clause = _clause(name, specs[name], example["inputs"][name], named, verb, fits)
+            (reasons if fits else despite).append(clause)
         elif state == "active":
             rest.append(
                 f"the {name} matters (df {df}), but no units marked there both suffice and are "
@@ -72,27 +77,30 @@ def sentence(
         )
     says = "says" if example["predicted"] else "does not say"
     opening = f"The model {says} {example['target_name']} ({number(example['value'])})"
-    if reasons:
-        text = f"{opening} because {' and because '.join(reasons)}"
-        return "; ".join([text, *rest]) + "."
-    return f"{opening}; {'; '.join(rest)}."
+    because = f" because {' and because '.join(reasons)}" if reasons else ""
+    although = f"{',' * bool(reasons)} although {' and '.join(despite)}" if despite else ""
+    return "; ".join([opening + because + although, *rest]) + "."
 
 
-def _clause(name: str, spec: dict[str, Any], data: Any, named: Sequence[int], favours: bool) -> str:
+def _clause(
+    name: str, spec: dict[str, Any], data: Any, named: Sequence[int], verb: str, fits: bool
+) -> str:
+    """What the named units say: after "because" where it fits the answer, else after "although"."""
     names = unit_names(spec, data)
     chosen = [names[u] for u in named]
     if spec["kind"] == "token id":
         return f"the {name} says {listed([repr(w) for w in chosen], NAMED)}"
     if spec["kind"] == "patch":
-        verb = "shows it" if favours else "speaks against it"
         return f"the {name} {verb} at {listed(_merge(chosen), NAMED)}"
-    return f"of {listed(_merge(chosen), NAMED)} in the {name}"
+    told = f"{listed(_merge(chosen), NAMED)} in the {name}"
+    return f"of {told}" if fits else f"{told} say{'s' * (len(chosen) == 1)} otherwise"
 
 
 def _merge(names: Sequence[str]) -> list[str]:
     """``patch (1, 2), patch (3, 3)`` becomes ``patches (1, 2), (3, 3)``."""
     head = names[0].partition(" ")[0]
-    if len(names) > 1 and all(n.startswith(head + " ") for n in names):
+    numbered = all(re.fullmatch(rf"{re.escape(head)} [\d(][\d(), -]*", n) for n in names)
+    if len(names) > 1 and numbered:
         plural = {"patch": "patches"}.get(head, head + "s")
         rest = [n.removeprefix(head + " ") for n in names]
         return [f"{plural} {rest[0]}", *rest[1:]]
@@ -107,6 +115,8 @@ def agreement(example: dict[str, Any], explanation: dict[str, Any]) -> str:
     active = [n for n, state in sorted(example["state"].items()) if state == "active"]
     if not active:
         return "No modality is active alone."
+    if not explanation.get("signed", True):
+        return "The method has no sign: it says how much each modality matters, not which way."
     if len(active) == 1:
         return f"Only the {active[0]} is active, so there is nothing to compare."
     sums = {n: sum(explanation["scores"][n]) for n in active}
@@ -115,10 +125,9 @@ def agreement(example: dict[str, Any], explanation: dict[str, Any]) -> str:
     silent = [n for n in active if sums[n] == 0]
     if silent:
         return f"The explanation is silent on {listed(['the ' + n for n in silent])}."
-    if not against:
-        return f"The modalities agree: {listed(['the ' + n for n in active])} speak for it."
-    if not speaks_for:
-        return f"The modalities agree: {listed(['the ' + n for n in active])} speak against it."
+    if not (against and speaks_for):
+        whose, way = listed(["the " + n for n in active]), "for" if speaks_for else "against"
+        return f"The modalities agree: {whose} speak {way} it."
     return (
         f"The modalities disagree: {listed(['the ' + n for n in speaks_for])} for it, "
         f"{listed(['the ' + n for n in against])} against it."

@@ -127,7 +127,7 @@ def test_findings_are_computed(results, panels):
     said = " ".join(f.text for f in findings(results, panels))
     assert "None of 2 explainers is free of a fail; shapley" in said
     assert "0 of 1 negative controls" in said
-    assert "No explainer over-claims the image" in said
+    assert "Where the image changes nothing, no explanation of it moves by more than .10" in said
     assert "stand in" not in said
     assert order(results, panels["controls"]) == ["shapley", "saliency"]
 
@@ -142,9 +142,12 @@ def test_a_sentence_names_only_units_that_pass(panels):
     )
     example["predicted"], explanation["scores"]["image"][5] = False, -0.6
     assert sentence(example, explanation, specs) == (
-        "The model does not say seven (.97) because the image speaks against it at patch (2, 2) "
-        "and because the note says 'seven'."
+        "The model does not say seven (.97) because the image speaks against it at patch (2, 2)"
+        ", although the note says 'seven'."
     )
+    unsigned = explanation | {"signed": False}
+    assert "matters at patch (2, 2) and because the note" in sentence(example, unsigned, specs)
+    assert "no sign" in agreement(example, unsigned)
     explanation["named"]["image"] = []
     example["state"]["note"], example["effects"]["note"] = "inactive", 0.01
     said = sentence(example, explanation, specs)
