@@ -82,6 +82,32 @@ def test_the_larger_mean_of_effects_and_interactions_is_the_unit_of_overclaims()
     assert np.isnan(normaliser(effects, 1.0, DEFAULTS))
 
 
+def test_units_without_interaction_are_looked_at_where_modalities_cancel():
+    """I_ab = 0 because units oppose each other; a change of units that don't interact counts."""
+    effects, changed = effects_and_changes(
+        [1.0, 1.0], [0.0, 0.0], [1.0, 1.0], [0.9, 0.9], [0.0, 0.0]
+    )
+    effects.set_interaction.update({k: np.array([0.6, 0.6]) for k in effects.set_interaction})
+    row = granger(effects, changed, 1.0, 1.0, DEFAULTS)
+    assert row["a<-b"]["active"] == row["a<-b"]["inactive"] == 0
+    assert row["a<-b"]["unit_overclaim"] == pytest.approx(0.9)
+    assert any("unit overclaim" in why for why in granger_failures(row, DEFAULTS))
+
+
+@pytest.mark.parametrize("noise", [0.0, 3e-8])
+def test_rounding_of_sums_that_never_change_is_no_calibration(noise):
+    effects = bare(ModelEffects, effect={"a": np.ones(4)})
+    moved = bare(
+        Changes,
+        signed={"a": np.full(4, noise)},
+        norm={"a": np.ones(4)},
+        finite=np.ones(4, bool),
+    )
+    found = calibrate(effects, moved)
+    assert np.isnan(found.scale)
+    assert "never" in str(found.reason) or "no modality" in str(found.reason)
+
+
 def test_nothing_active_is_said_and_is_no_failure():
     effects, changed = effects_and_changes([0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0])
     row = granger(effects, changed, 1.0, 1.0, DEFAULTS)

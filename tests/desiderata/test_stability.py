@@ -251,3 +251,14 @@ def test_inputs_that_are_no_modality_stay_where_they_are(key):
     )(x, other)
     assert sorted(out.point) == sorted(out.searched) == ["a<-a", "a<-b", "b<-a", "b<-b"]
     assert float(out.point["a<-a"]) == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_a_model_that_is_not_finite_has_no_verdict_whatever_its_modalities_are_called(names):
+    row = {"point": 1.0, "searched": 1.0, "path": 1.0}
+    first, second = names
+    model = {first: dict.fromkeys(row, np.nan), second: dict.fromkeys(row, 2.0)}
+    model = dict(sorted(model.items()))
+    applies, why = stability_failures({"a<-a": row}, model, Calibration(1.0, {}), DEFAULTS)
+    assert not applies
+    assert "the model's own" in why[0]
