@@ -203,10 +203,9 @@ def _targets(target: np.ndarray, count: int) -> np.ndarray:
         raise InputError("target", f"has shape {target.shape}", f"give ({count},)")
     if target.dtype.kind not in "iu":
         raise InputError("target", f"has dtype {target.dtype}", "use integers")
-    if target.size and (target.min() < 0 or target.max() > np.iinfo(np.int32).max):
-        raise InputError(
-            "target", f"is {target.min()} to {target.max()}", "use the numbers of outputs, from 0"
-        )
+    limit = np.iinfo(np.int32)
+    if target.size and (target.min() < limit.min or target.max() > limit.max):
+        raise InputError("target", "holds integers out of range", "use the numbers of outputs")
     return target.astype(np.int32)
 
 

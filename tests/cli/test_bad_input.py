@@ -47,6 +47,7 @@ def table(**changes):
         ({"table": np.zeros((3, 3)), "note": np.ones((3, 2), int)}, "at least 4"),
         ({"target": np.full(18, 2)}, "use 0 to 1"),
         ({"target": np.full(18, -1)}, "use 0 to 1"),
+        ({"target": np.full(18, 2**32 + 1)}, "out of range"),
         ({"target": np.zeros(18)}, "use integers"),
         ({"target": np.zeros((18, 1), int)}, "shape (18, 1)"),
         ({"note": np.full((18, 2), 2**40)}, "out of range"),
