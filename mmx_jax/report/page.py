@@ -35,7 +35,7 @@ _GLOSSARY = (
     ("own set", "The smallest set of units that holds 90 % of the magnitude of the scores."),
     ("sufficiency", "|v(x) - v(only the own set kept)| / R."),
     ("necessity", "The largest effect of removing the own set or a part of it, relative to the "
-     "largest effect of removing any set of that size."),
+     "largest effect of removing any set of at most that size."),
     ("stability", "Point: spectral norm of the Jacobian at x. Searched: the largest quotient found "
      "in a ball, a lower bound. Path: the largest along straight paths between inputs. Certified: "
      "a proven upper bound."),

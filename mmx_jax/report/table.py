@@ -33,7 +33,7 @@ COLUMNS = (
         "interact with it",
     ),
     Column("suffic. error ↓", "worst loss when only the own set is kept, relative to R"),
-    Column("necessity ↑", "least share of the largest removal effect of a set of that size"),
+    Column("necessity ↑", "least share of the largest removal effect of a set no larger"),
     Column("own set", "joint own set, as a share of all units"),
     Column("steepness ↓", "largest change of an explanation per change of an input"),
     Column("truth ↑", "true units found, and share of false ones among the marked"),

@@ -54,9 +54,10 @@ class KnownContributions:
 
     @property
     def evaluations(self) -> int:
-        """Model calls of one explanation: ``2**players`` per game."""
+        """Model calls of one explanation: ``2**players`` per game and reference draw."""
         counts = [count for _, count in self.players]
-        return 2 ** sum(counts) if self.joint else sum(2**count for count in counts)
+        calls = 2 ** sum(counts) if self.joint else sum(2**count for count in counts)
+        return calls * FeatureGates(self.modalities).draws
 
     def __call__(
         self, model: Model, inputs: Inputs, target: Target, key: PRNGKey | None = None
