@@ -126,13 +126,9 @@ def _verdicts(results: dict[str, Any], panels: dict[str, Any]) -> list[Finding]:
     else:
         best = names[0]
         failed = [v for v in VERDICTS if entries[best]["verdict"][v] == "fail"]
-        out = [
-            Finding(
-                f"None of {len(names)} explainers is free of a fail; {best} comes closest and "
-                f"fails {listed([TITLES[v] for v in failed])}.",
-                "bad",
-            )
-        ]
+        whose = f"None of {len(names)} explainers is free of a fail; {best} comes closest and"
+        whose = whose if len(names) > 1 else best
+        out = [Finding(f"{whose} fails {listed([TITLES[v] for v in failed])}.", "bad")]
     told = []
     for verdict in VERDICTS:
         judged = [n for n in names if entries[n]["verdict"][verdict] != "not applicable"]

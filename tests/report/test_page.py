@@ -130,6 +130,13 @@ def test_findings_are_computed(results, panels):
     assert "Where the image changes nothing, no explanation of it moves by more than .10" in said
     assert "stand in" not in said
     assert order(results, panels["controls"]) == ["shapley", "saliency"]
+    del results["explainers"]["saliency"]
+    assert "shapley fails Granger." in [f.text for f in findings(results, panels)]
+
+
+def test_a_page_of_controls_alone_has_no_examples(results, panels):
+    results["explainers"] = {"control-constant": results["explainers"]["control-constant"]}
+    assert "control-constant" in render(results, panels)
 
 
 def test_a_sentence_names_only_units_that_pass(panels):
