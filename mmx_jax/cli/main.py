@@ -5,9 +5,11 @@ one is adding its class to :data:`COMMANDS`.
 """
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import tyro
 
@@ -48,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       0 when it ran, 2 when something a person gave can't be used, 130 after Ctrl-C.
     """
     os.environ.setdefault("MPLBACKEND", "Agg")
+    if argv is None:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         command: Command = tyro.cli(
             COMMANDS,  # pyright: ignore[reportArgumentType]
@@ -74,6 +78,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             os._exit(130)
         return 130
     return 0
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """Ctrl-C; a moment later where Python drops exceptions: garbage collection, ``__del__``."""
+    while frame is not None:
+        if frame.f_code.co_name in ("_xla_gc_callback", "__del__"):
+            threading.Timer(0.05, signal.raise_signal, [number]).start()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
