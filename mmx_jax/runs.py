@@ -18,7 +18,15 @@ import numpy as np
 
 from mmx_jax.errors import InputError
 
-__all__ = ["check_output", "free_name", "plain", "read_json", "result_directory", "write_json"]
+__all__ = [
+    "check_output",
+    "free_name",
+    "plain",
+    "read_json",
+    "result_directory",
+    "write_json",
+    "write_text",
+]
 
 DIGITS = 6
 """Significant digits of a number in ``results.json``: float32 holds seven."""
@@ -131,8 +139,12 @@ def plain(tree: Any) -> Any:
 def write_json(path: str | Path, tree: Any) -> None:
     """Writes a tree with sorted keys: the same values give the same bytes."""
     text = json.dumps(plain(tree), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    # a lone surrogate, as of a file name that is no UTF-8, becomes JSON's own escape of it
-    Path(path).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    write_text(path, text + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes UTF-8; a lone surrogate, as of an odd file name, becomes JSON's escape of it."""
+    Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: str | Path) -> Any:

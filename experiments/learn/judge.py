@@ -103,7 +103,7 @@ def bench(task: Task, model: Model, seed: int, wide: int = 512, narrow: int = 96
         judged,
         measure_effects(gates, model, judged),
         calibrating,
-        measure_effects(gates, model, calibrating),
+        measure_effects(gates, model, calibrating, sets=False),
         {n: _of_target(np.asarray(r), judged.targets) for n, r in truth["relevant"].items()},
         np.asarray(truth["mode"]),
         spread,

@@ -18,7 +18,7 @@ from mmx_jax.cli.summary import print_summary
 from mmx_jax.errors import InputError
 from mmx_jax.modality import Modality
 from mmx_jax.report import render
-from mmx_jax.runs import check_output, free_name, plain, result_directory, write_json
+from mmx_jax.runs import check_output, free_name, plain, result_directory, write_json, write_text
 from mmx_jax.typing import Explainer, Inputs, Model
 
 __all__ = ["Audit"]
@@ -63,8 +63,6 @@ class Audit(Options):
         """Audits, prints the scorecard and writes the result directory."""
         out = free_name("mmx-audit") if self.out is None else self.out
         check_output(out)
-        if self.chunk is not None and self.chunk < 1:
-            raise InputError("chunk", f"is {self.chunk}", "use a positive number of examples")
         stability = self.carried()
         if self.examples == 1:
             raise InputError("examples", "is 1", "judge 2 or more: paths lead from one to the next")
@@ -105,7 +103,7 @@ class Audit(Options):
             write_json(directory / "panels.json", panels)
             with terminal.stage("drawing the report"):
                 page = render(results, panels)
-            (directory / "report.html").write_text(page, "utf-8", "backslashreplace")
+            write_text(directory / "report.html", page)
             write_json(directory / "timings.json", terminal.timings() | {"explainers": seconds})
         print_summary(results, panels, Path(out))
 

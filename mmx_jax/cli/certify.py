@@ -19,7 +19,7 @@ from mmx_jax.cli.options import Options, mesh_of, not_yet, splitted
 from mmx_jax.cli.subject import open_subject
 from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.report.certificate import cell_text, render_certificates
-from mmx_jax.runs import check_output, free_name, plain, result_directory, write_json
+from mmx_jax.runs import check_output, free_name, plain, result_directory, write_json, write_text
 from mmx_jax.typing import Explainer
 
 __all__ = ["Certify"]
@@ -110,7 +110,7 @@ class Certify(Options):
         with result_directory(out) as directory:
             write_json(directory / "results.json", results)
             page = render_certificates(results, self.command())
-            (directory / "report.html").write_text(page, "utf-8", "backslashreplace")
+            write_text(directory / "report.html", page)
             write_json(directory / "timings.json", terminal.timings())
         print_certificates(results, Path(out))
 

@@ -49,8 +49,6 @@ class Explain(Options):
         check_output(out)
         if self.example < 0:
             raise InputError("example", f"is {self.example}", "count from 0")
-        if self.chunk is not None and self.chunk < 1:
-            raise InputError("chunk", f"is {self.chunk}", "use a positive number of examples")
         mesh = mesh_of(self.devices)
         terminal = Terminal()
 

@@ -20,9 +20,10 @@ from mmx_jax.typing import Array, Explainer, Inputs, Model, record
 __all__ = ["CONTROLS", "GRADIENT", "METHODS", "RESCALED", "UNSIGNED", "Setting", "build", "names"]
 
 RESCALED = "rescaled-"
+"""Prefix of a method whose mass in each modality is set to that modality's effect."""
+
 UNSIGNED = ("saliency", "smoothgrad", "rise", "mask")
 """Methods that say how much, not which way."""
-"""Prefix of a method whose mass in each modality is set to that modality's effect."""
 
 LEARNED = "learned:"
 """Prefix of the directory of a run of ``mmx train``."""

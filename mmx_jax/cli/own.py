@@ -19,6 +19,9 @@ from mmx_jax.typing import Inputs, Model
 
 __all__ = ["load_data", "load_model", "read_npz"]
 
+UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError)
+"""What a damaged, odd or encrypted archive raises."""
+
 TARGET = "target"
 """The array of an ``npz`` that holds the output to be explained for each example."""
 
@@ -121,10 +124,6 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError)
-"""What a damaged, odd or encrypted archive raises."""
-
-
 def _readable(path: Path, name: str, file: Any) -> np.ndarray:
     try:
         array = file[name]
@@ -191,11 +190,16 @@ def _cast(name: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "f":
         return array.astype(jnp.result_type(float))
     if array.dtype.kind in "iu" and array.size:
-        limit = np.iinfo(jnp.result_type(int))
-        if array.min() < limit.min or array.max() > limit.max:
-            raise InputError(f"inputs[{name!r}]", "holds integers out of range", "use int32")
-        return array.astype(jnp.result_type(int))
+        return _integers(f"inputs[{name!r}]", array, jnp.result_type(int), "use int32")
     return array
+
+
+def _integers(what: str, array: np.ndarray, dtype: Any, remedy: str) -> np.ndarray:
+    """The array as ``dtype``, refused where a number would wrap."""
+    limit = np.iinfo(dtype)
+    if array.size and (array.min() < limit.min or array.max() > limit.max):
+        raise InputError(what, "holds integers out of range", remedy)
+    return array.astype(dtype)
 
 
 def _targets(target: np.ndarray, count: int) -> np.ndarray:
@@ -203,10 +207,7 @@ def _targets(target: np.ndarray, count: int) -> np.ndarray:
         raise InputError("target", f"has shape {target.shape}", f"give ({count},)")
     if target.dtype.kind not in "iu":
         raise InputError("target", f"has dtype {target.dtype}", "use integers")
-    limit = np.iinfo(np.int32)
-    if target.size and (target.min() < limit.min or target.max() > limit.max):
-        raise InputError("target", "holds integers out of range", "use the numbers of outputs")
-    return target.astype(np.int32)
+    return _integers("target", target, np.int32, "use the numbers of outputs")
 
 
 def first_example(inputs: Inputs) -> Inputs:

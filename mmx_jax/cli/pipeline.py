@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -76,7 +77,6 @@ class Splits:
 
     subject: Subject
     gates: FeatureGates
-    keys: Any
     calibrating: Examples
     judging: Examples
     radius: dict[str, float]
@@ -148,7 +148,6 @@ def _splits(subject: Subject, plan: Plan) -> Splits:
     return Splits(
         subject=subject,
         gates=FeatureGates(subject.modalities),
-        keys=keys,
         calibrating=Examples(subject.calibration, subject.calibration_targets, keys[:count]),
         judging=Examples(subject.evaluation, subject.evaluation_targets, keys[count:]),
         radius=radii(subject.calibration, DEFAULTS),
@@ -161,7 +160,7 @@ def _effects(splits: Splits, plan: Plan) -> ModelEffects:
     both = Examples(
         jax.tree.map(lambda *parts: np.concatenate(parts), first.inputs, rest.inputs),
         np.concatenate([first.targets, rest.targets]),
-        splits.keys,
+        jnp.concatenate([first.keys, rest.keys]),
     )
     return measure_effects(splits.gates, splits.subject.model, both, **plan.settings)
 
