@@ -25,7 +25,7 @@ from mmx_jax.desiderata.measure import (
 )
 from mmx_jax.desiderata.truth import leaves_open
 from mmx_jax.mapping import Progress
-from mmx_jax.models import FusionTransformer, split, train
+from mmx_jax.models import FusionTransformer, Incomplete, split, train
 from mmx_jax.tasks import Task, draw
 from mmx_jax.typing import Explainer, Model
 
@@ -97,12 +97,22 @@ class Bench:
         return build(names, setting, False)
 
 
-def trained(task: Task, seed: int, steps: int) -> tuple[Model, float]:
-    """A fusion transformer trained on a world's labels, and its accuracy on held-out examples."""
+def trained(task: Task, seed: int, steps: int, incomplete: bool = False) -> tuple[Model, float]:
+    """A fusion transformer trained on a world's labels, and its accuracy on held-out examples.
+
+    Args:
+      task: an analytic world.
+      seed: of weights and data.
+      steps: of training.
+      incomplete: whether units of the training examples are removed at random.
+    """
+    sample = task.sample_training
+    if incomplete:
+        sample = Incomplete(FeatureGates(task.modalities), sample)
     held_out = draw(task.sample, derive_key(seed, "held out"), 256)
     net = FusionTransformer(task.modalities, task.outputs, rngs=nnx.Rngs(seed))
     data = (held_out.inputs, held_out.labels)
-    net, history = train(net, task.sample_training, data, steps=steps, seed=seed)
+    net, history = train(net, sample, data, steps=steps, seed=seed)
     return split(net, "softmax"), float(history.accuracy[-1])
 
 

@@ -131,7 +131,14 @@ def judge(bench: Bench, explainer: Explainer, stability: int = 24) -> dict[str, 
     row |= recovered(bench, measured.recovery)
     if stability:
         row["stability"] = slopes(measured.stability, scale)
-    return row
+    return defined(row)
+
+
+def defined(row: Any) -> Any:
+    """The row with None for what is not defined of this explainer: one that can't be calibrated."""
+    if isinstance(row, dict):
+        return {name: defined(value) for name, value in row.items()}
+    return None if isinstance(row, float) and not np.isfinite(row) else row
 
 
 def steadiness(bench: Bench, explainer: Explainer, count: int) -> dict[str, float | None]:
@@ -141,7 +148,7 @@ def steadiness(bench: Bench, explainer: Explainer, count: int) -> dict[str, floa
     scale = calibrate(bench.calibrating_effects, changed).scale
     plan = StabilityPlan(count, Probe(), rounds=2)
     measured, _ = measure(bench.gates, bench.model, explainer, part, stability=plan)
-    return slopes(measured.stability, scale)
+    return defined(slopes(measured.stability, scale))
 
 
 def at_true_size(bench: Bench, tested: Any) -> dict[str, float]:

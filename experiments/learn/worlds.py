@@ -1,14 +1,16 @@
 """Learned explainers on worlds of known truth, beside native baselines, rescaling, and the cheats.
 
 Every seed redraws the world: markers, strengths, positions. An explainer is trained on its exact
-model, or on a transformer that was trained on its labels, and judged on held-out examples, under
-the reference of training and under one it never saw. The scores that it returns are what is judged
+model, or on a transformer that was trained on its labels (``masked``: with units removed at random,
+so that it has learned what to say without them), and judged on held-out examples, under the
+reference of training and under one it never saw. The scores that it returns are what is judged
 in every column. Baselines are judged on the first seed.
 
 Run:      python -m experiments.learn.worlds
           python -m experiments.learn.worlds --task gated
           python -m experiments.learn.worlds --task mixed3
           python -m experiments.learn.worlds --task targets
+          python -m experiments.learn.worlds --model masked
           python -m experiments.learn.worlds --model transformer
           python -m experiments.learn.worlds --certifiable 3
           python -m experiments.learn.worlds --quick
@@ -38,8 +40,9 @@ from mmx_jax.typing import Model
 
 Claims = tuple[tuple[str, str, str, float], ...]
 
-SLOPE = 0.3
-"""Of the explanation of a transformer, of R per unit of the data, which is also the claim."""
+SLOPE, PATH_SLOPE = 0.25, 2.0
+"""Of the explanation of a transformer, of R per unit of the data: around the data, a little below
+the claim, and between them, where the explanation must change by as much as influence demands."""
 
 MIXED: Claims = (
     ("alpha*", "granger_known_reference.alpha", ">=", 0.85),
@@ -92,7 +95,7 @@ class Options(Run):
 
     task: Literal["mixed", "mixed3", "gated", "targets"] = "mixed"
     """A world of known truth."""
-    model: Literal["exact", "transformer"] = "exact"
+    model: Literal["exact", "transformer", "masked"] = "exact"
     """What is explained: the world's own function, or a network trained on its labels."""
     steps: int = 1000
     """Of training."""
@@ -109,7 +112,7 @@ class Options(Run):
         """What is expected of the row."""
         if self.certifiable is not None:
             return CERTIFIED
-        return TRANSFORMER if self.model == "transformer" else CLAIMS[self.task]
+        return CLAIMS[self.task] if self.model == "exact" else TRANSFORMER
 
 
 def baselines(task: Any, learned: Any) -> dict[str, Any]:
@@ -137,7 +140,8 @@ def explained(options: Options, seed: int) -> tuple[Task, Model, float | None]:
     if options.model == "exact":
         assert task.model is not None
         return task, task.model, None
-    model, accuracy = trained(task, seed, 800)
+    incomplete = options.model == "masked"
+    model, accuracy = trained(task, seed, 3000 if incomplete else 800, incomplete)
     return task, model, accuracy
 
 
@@ -164,6 +168,7 @@ def train(options: Options, seed: int, task: Task, model: Model) -> tuple[Any, d
             pool=0 if options.model == "exact" else POOL,
             faithful_thinning=1 if options.model == "exact" else 4,
             slope=None if options.model == "exact" else SLOPE,
+            path_slope=None if options.model == "exact" else PATH_SLOPE,
             settings=Settings(steps=steps, target=target, seed=seed),
         ),
         directory=folder,

@@ -89,7 +89,8 @@ def granger_losses(
     """Two-sided hinges on ``dE_nm = sum_u |E_n,u(x) - E_n,u(x_-m)|`` for every pair (n, m).
 
     ``under = relu(alpha I_nm - dE_nm) / R``, ``over = relu(dE_nm - over reach_nm - slack R) / R``
-    with df_m for ``I_mm``, separately for the diagonal and for the cross pairs (means over pairs).
+    with df_m for ``I_mm``, separately for the diagonal and for the cross pairs (means over pairs;
+    zero for the cross pairs of one modality alone).
     """
     names = sorted(scores.ablated)
     moved = changes(scores).units
@@ -102,7 +103,8 @@ def granger_losses(
         over = jax.nn.relu(change - demands.over * evidence.reach[label] / spread - demands.slack)
         losses.setdefault(f"under_{kind}", []).append(under)
         losses.setdefault(f"over_{kind}", []).append(over)
-    return {name: jnp.mean(jnp.stack(terms)) for name, terms in losses.items()}
+    none = dict.fromkeys(("under_cross", "over_cross"), jnp.zeros(()))
+    return none | {name: jnp.mean(jnp.stack(terms)) for name, terms in losses.items()}
 
 
 def contribution_losses(

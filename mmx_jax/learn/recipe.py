@@ -26,6 +26,7 @@ from mmx_jax.learn.objectives import Desiderata, weighed
 from mmx_jax.learn.origin import check_origin, describe_modalities, describe_model
 from mmx_jax.learn.preparation import allowed_slope, draw_pool
 from mmx_jax.learn.settings import Settings
+from mmx_jax.learn.step import cast
 from mmx_jax.learn.train import Progress, Trained, train_explainer
 from mmx_jax.mapping import map_examples
 from mmx_jax.modality import Modality
@@ -62,6 +63,8 @@ class Recipe:
       demands: constants of Granger influence and faithfulness.
       slope: slopes of the explanation up to this cost nothing, of R per unit of the data; None
         chooses 1, or 1.5 times what alpha needs on the held-out inputs where that is more.
+      path_slope: the same along paths between examples, where the explanation must change by what
+        alpha demands and a small slope may be out of reach; None for the same.
       pool: so many training examples are drawn and put to the model once, before training, rather
         than fresh ones in every step: where the model is costly. 0 for fresh ones.
       faithful_thinning: keeping and removing, which differentiates the model, is learned from one
@@ -73,6 +76,7 @@ class Recipe:
     network: NetworkSettings = dataclasses.field(default_factory=NetworkSettings)
     demands: Demands = dataclasses.field(default_factory=Demands)
     slope: float | None = None
+    path_slope: float | None = None
     pool: int = 0
     faithful_thinning: int = 1
     balance: Balance = dataclasses.field(default_factory=weighed)
@@ -86,7 +90,7 @@ def build_network(
     spread: float,
     seed: int = 0,
 ) -> nnx.Module:
-    """A fresh network.
+    """A fresh network, its weights at JAX's default precision (float64 with jax_enable_x64).
 
     Args:
       settings: which.
@@ -99,11 +103,11 @@ def build_network(
     if settings.kind == "free":
         # a power of 2, so that models of about the same range share a compiled program
         scale = 2.0 ** round(math.log2(spread))
-        return ExplainerNetwork(
+        network = ExplainerNetwork(
             modalities, outputs, dim=settings.dim, rounds=settings.rounds, scale=scale, rngs=rngs
         )
-    if settings.kind == "certifiable":
-        return CertifiableNetwork(
+    elif settings.kind == "certifiable":
+        network = CertifiableNetwork(
             modalities,
             outputs,
             lipschitz=settings.lipschitz * spread,
@@ -112,7 +116,10 @@ def build_network(
             kinds=settings.kinds,
             rngs=rngs,
         )
-    raise UnknownNameError("network", settings.kind, ["free", "certifiable"])
+    else:
+        raise UnknownNameError("network", settings.kind, ["free", "certifiable"])
+    graphdef, params = nnx.split(network)
+    return nnx.merge(graphdef, cast(params, jnp.result_type(float)))
 
 
 def fit(
@@ -174,6 +181,7 @@ def fit(
         pool,
         recipe.demands,
         slope,
+        recipe.path_slope,
         # what the certificate promises needs no loss
         thinning=recipe.settings.batch if certifiable else 4,
         faithful_thinning=recipe.faithful_thinning,
@@ -182,6 +190,7 @@ def fit(
         "network": dataclasses.asdict(recipe.network),
         "demands": dataclasses.asdict(recipe.demands),
         "slope": slope,
+        "path_slope": recipe.path_slope,
         "pool": recipe.pool,
         "faithful_thinning": recipe.faithful_thinning,
         "modalities": describe_modalities(modalities),

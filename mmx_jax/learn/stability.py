@@ -62,13 +62,14 @@ def stability_losses(
     spread: Float[Array, ""],
     limit: float,
     radius: float = 0.1,
+    path_limit: float | None = None,
 ) -> dict[str, Float[Array, ""]]:
     """Slopes of the explanation in units of R; each in expectation covers every pair (n, m).
 
     ``jacobian``: the mean over pairs of ``||dE_n/dx_m||_F^2``, by one random cotangent.
     ``ball``: ``sum_n relu(||E_n(x') - E_n(x)|| / ||x'_m - x_m|| - limit)^2`` for one random m and
     x'_m at ``radius`` times the norm of x_m, along the gradient of the same random cotangent (a
-    step of power iteration) with some noise. ``path``: ``relu(slope - limit)^2`` at a
+    step of power iteration) with some noise. ``path``: ``relu(slope - path_limit)^2`` at a
     random point of the path to another input. Modalities of integers only are not moved.
 
     Args:
@@ -79,7 +80,9 @@ def stability_losses(
       spread: the range R of v.
       limit: slopes up to this, of R per unit of the data, cost nothing.
       radius: of the ball, relative to the norm of each modality's data.
+      path_limit: the same along paths; None for the limit of the ball.
     """
+    path_limit = limit if path_limit is None else path_limit
     for_cotangent, for_ball, for_path = jax.random.split(key, 3)
     real, rest = partition(inputs)
     moving = [n for n in sorted(real) if jax.tree.leaves(real[n])]
@@ -114,5 +117,5 @@ def stability_losses(
     return {
         "jacobian": jacobian,
         "ball": jnp.sum(jax.nn.relu(ball - limit) ** 2),
-        "path": jax.nn.relu(path - limit) ** 2,
+        "path": jax.nn.relu(path - path_limit) ** 2,
     }

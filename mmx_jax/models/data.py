@@ -1,5 +1,6 @@
 """Around training: batches of arrays to train on, its history, and accuracy."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -7,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from mmx_jax.intervention import FeatureGates
 from mmx_jax.mapping import map_examples
-from mmx_jax.typing import Inputs, Model, PRNGKey, record
+from mmx_jax.typing import Inputs, Model, PRNGKey, record, static
 
-__all__ = ["History", "Resample", "accuracy"]
+__all__ = ["History", "Incomplete", "Resample", "accuracy"]
 
 
 class History(NamedTuple):
@@ -37,6 +39,40 @@ class Resample:
         """Inputs and labels of ``n`` rows."""
         rows = jax.random.randint(key, (n,), 0, self.labels.shape[0])
         return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], (self.inputs, self.labels))
+
+
+@record
+class Incomplete:
+    """Another sampler's examples with units removed at random, the labels unchanged.
+
+    A model trained on them says of incomplete inputs what it has learned of them, rather than
+    whatever lies off its data: its value under sets of units tends to the conditional expectation
+    (Frye et al., *Shapley explainability on the data manifold*, 2021). Of half of the examples each
+    unit is removed with a probability that is drawn for the example from 0 to 1; each modality is
+    removed as a whole with the probability ``modality`` besides.
+
+    Attributes:
+      gates: what removing a unit means.
+      sample: ``sample(key, n)``, whose result begins with inputs and labels.
+      modality: the probability that a modality is missing altogether.
+    """
+
+    gates: FeatureGates
+    sample: Callable[..., Any]
+    modality: float = static(default=0.15)
+
+    def __call__(self, key: PRNGKey, n: int) -> tuple[Inputs, Int[Array, "n"]]:
+        """Inputs and labels of ``n`` examples."""
+        for_data, for_rate, for_units, for_modalities = jax.random.split(key, 4)
+        inputs, labels = self.sample(for_data, n)[:2]
+        drawn = jax.random.uniform(for_rate, (2, n))
+        rate = jnp.where(drawn[0] < 0.5, drawn[1], 0.0)[:, None]
+        kept = {}
+        for i, (name, units) in enumerate(sorted(self.gates.units.items())):
+            for_unit, for_all = (jax.random.fold_in(k, i) for k in (for_units, for_modalities))
+            some = jax.random.uniform(for_unit, (n, units)) >= rate
+            kept[name] = some & (jax.random.uniform(for_all, (n, 1)) >= self.modality)
+        return jax.vmap(self.gates.blend)(inputs, kept), labels
 
 
 def accuracy(model: Model, inputs: Inputs, labels: Any, chunk: int | None = None) -> float:

@@ -50,14 +50,7 @@ def fingerprint(process):
     return out.split("digest ")[1].strip()
 
 
-@pytest.fixture(scope="module")
-def whole(start, tmp_path_factory):
-    """The fingerprint and the state of 256 steps in one go on one device."""
-    file = tmp_path_factory.mktemp("whole") / "one.npy"
-    return fingerprint(start("-", "--weights", file)), np.load(file)
-
-
-def test_killed_and_resumed_training_ends_with_the_same_bits(start, whole, tmp_path):
+def test_killed_and_resumed_training_ends_with_the_same_bits(start, tmp_path):
     process = start(tmp_path / "run", "--pause", 0.5)
     assert process.stdout is not None
     for line in process.stdout:
@@ -66,30 +59,34 @@ def test_killed_and_resumed_training_ends_with_the_same_bits(start, whole, tmp_p
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "run" / "COMPLETE").exists()
-    assert fingerprint(start(tmp_path / "run", "--resume")) == whole[0]
+    assert fingerprint(start(tmp_path / "run", "--resume")) == fingerprint(start("-"))
     assert (tmp_path / "run" / "COMPLETE").exists()
     rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [64, 128, 192, 256]
 
 
-def test_eight_devices_and_two_hosts_train_the_same(start, whole, tmp_path):
+def test_one_device_and_eight_and_two_hosts_train_the_same(start, tmp_path):
+    # in float64: training grows what rounding makes different in programs for one device and eight
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    eight = start("-", "--devices", 8, "--weights", tmp_path / "eight.npy")
-    hosts = [
-        start(tmp_path / "run", "--hosts", 2, "--host", i, "--port", port, "--weights",
-              tmp_path / f"host{i}.npy")
-        for i in range(2)
+    hosts = ("--hosts", 2, "--port", port)
+    processes = [
+        start("-", "--x64", "--weights", tmp_path / "one.npy"),
+        start("-", "--x64", "--weights", tmp_path / "eight.npy", "--devices", 8),
+        *(
+            start(tmp_path / "run", "--x64", "--weights", tmp_path / f"host{i}.npy", *hosts,
+                  "--host", i)
+            for i in range(2)
+        ),
     ]  # fmt: skip
-    prints = [fingerprint(process) for process in (eight, *hosts)]
-    assert prints[1] == prints[2]
-    eight, host = (np.load(tmp_path / f"{name}.npy") for name in ("eight", "host0"))
+    prints = [fingerprint(process) for process in processes]
+    assert prints[2] == prints[3]
+    one, eight, host = (np.load(tmp_path / f"{name}.npy") for name in ("one", "eight", "host0"))
     assert (tmp_path / "run" / "COMPLETE").exists()
-    np.testing.assert_allclose(host, eight, atol=1e-5)
-    apart = float(np.abs(eight - whole[1]).max())
-    if apart > 1e-5:
-        pytest.xfail(f"one device is {apart:.1g} apart: its program rounds otherwise")
+    assert one.dtype == np.float64
+    np.testing.assert_allclose(eight, one, atol=1e-5)
+    np.testing.assert_allclose(host, one, atol=1e-5)
 
 
 @record

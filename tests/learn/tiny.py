@@ -1,5 +1,5 @@
 # ruff: noqa: E402
-"""A small run in a process of its own: python tiny.py DIRECTORY [--resume] [--devices N].
+"""A small run in a process of its own: python tiny.py DIRECTORY [--resume] [--devices N] [--x64].
 
 With --host I --hosts N --port P it is one of N processes that train together.
 
@@ -20,6 +20,7 @@ parser.add_argument("--devices", type=int, default=1)
 parser.add_argument("--steps", type=int, default=256)
 parser.add_argument("--block", type=int, default=64)
 parser.add_argument("--weights")
+parser.add_argument("--x64", action="store_true")
 parser.add_argument("--pause", type=float, default=0.0)
 parser.add_argument("--host", type=int, default=0)
 parser.add_argument("--hosts", type=int, default=1)
@@ -29,6 +30,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 
+jax.config.update("jax_enable_x64", args.x64)
 jax.config.update("jax_num_cpu_devices", args.devices)
 if args.hosts > 1:
     jax.distributed.initialize(f"localhost:{args.port}", args.hosts, args.host)
@@ -41,7 +43,7 @@ import mmx_jax as mmx
 from mmx_jax.learn import Demands, NetworkSettings, Recipe, Settings, fit
 from mmx_jax.learn.checkpoint import digest
 
-model = Bilinear(*(np.asarray(w, np.float32) for w in (A, B, C)))
+model = Bilinear(*(np.asarray(w, np.float64 if args.x64 else np.float32) for w in (A, B, C)))
 held = Normal()(jax.random.key(7), 32)[0]
 trained = fit(
     model,

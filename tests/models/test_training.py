@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mmx_jax import as_model
+from mmx_jax import FeatureGates, Modality, as_model
 from mmx_jax.errors import InputError
-from mmx_jax.models import FusionTransformer, LateFusion, Resample, accuracy, train, training
+from mmx_jax.models import (
+    FusionTransformer,
+    Incomplete,
+    LateFusion,
+    Resample,
+    accuracy,
+    train,
+    training,
+)
 from mmx_jax.tasks import digits, xor
 
 
@@ -104,3 +112,23 @@ def test_state_and_zero_steps_are_refused():
     net.norm = nnx.BatchNorm(4, rngs=nnx.Rngs(0))
     with pytest.raises(InputError, match="state beside its weights"):
         train(net, Resample(*held_out), held_out, steps=1)
+
+
+def test_incomplete_examples_lack_the_units_that_it_says():
+    modalities = {
+        "x": Modality.columns(8).with_reference(-jnp.ones(8)),
+        "ids": Modality.token_ids(4, 9),
+    }
+    rows = {"x": jnp.ones((1, 8)), "ids": jnp.full((1, 4), 5)}
+    sample = Incomplete(FeatureGates(modalities), Resample(rows, jnp.array([3])), modality=0.2)
+    inputs, labels = jax.jit(sample, static_argnums=1)(jax.random.key(0), 20_000)
+    assert inputs["x"].shape == (20_000, 8)
+    assert (labels == 3).all()
+    x, ids = inputs["x"] == 1, inputs["ids"] == 5
+    assert np.isin(inputs["x"], (-1, 1)).all()  # whole or at the reference, nothing between
+    # P(all of 8 units) = .8 (1/2 + 1/2 int_0^1 p^8 dp); P(none) = .2 + .8 / 2 * 1/9
+    assert abs(x.all(1).mean() - 0.8 * (0.5 + 0.5 / 9)) < 0.02
+    assert abs((~x).all(1).mean() - (0.2 + 0.8 * 0.5 / 9)) < 0.02
+    # modalities are missing independently, but units at one rate p per example
+    both = 0.5 * (0.2**2 + 0.2**2 + 0.16 / 9 + 0.16 / 5 + 0.64 / 13)
+    assert abs(((~x).all(1) & (~ids).all(1)).mean() - both) < 0.01
