@@ -22,7 +22,11 @@ __all__ = ["allowed_slope", "draw_pool"]
 
 
 def allowed_slope(
-    held: HeldOut, demands: Demands, slope: float | None, certificate: float | None
+    held: HeldOut,
+    demands: Demands,
+    slope: float | None,
+    certificate: float | None,
+    path_slope: float | None = None,
 ) -> float:
     """The slope of an explanation that costs nothing, of R per unit of the data.
 
@@ -31,9 +35,11 @@ def allowed_slope(
       demands: alpha and the slack of Granger influence.
       slope: that was asked for, or None for 1, or 1.5 times what alpha needs where that is more.
       certificate: of a certifiable network, or None.
+      path_slope: that was asked for along paths; None for ``slope``.
 
     Raises:
-      InputError: a slope that was asked for, or a certificate, that leaves no room for alpha.
+      InputError: a slope along paths or a certificate that was asked for and leaves no room for
+        alpha.
     """
     modalities = held.intervention.modalities  # pyright: ignore[reportAttributeAccessIssue]
     names, spread = sorted(modalities), float(held.spread)
@@ -52,7 +58,8 @@ def allowed_slope(
         demands.alpha,
         demands.slack * spread,
     )
-    for most in (slope, certificate):
+    # what must change by much need not do so around the data, but must between them
+    for most in (slope if path_slope is None else path_slope, certificate):
         if most is not None:
             check_constants(*known, most * spread)
     if slope is not None:

@@ -169,6 +169,7 @@ def fit(
         recipe.demands,
         recipe.slope,
         recipe.network.lipschitz if certifiable else None,
+        recipe.path_slope,
     )
     fixed, pairs = int(targets[0]), max(4, recipe.demands.pairs)
     pool = None
