@@ -44,8 +44,11 @@ class ModelEffects:
       effect: per modality, ``df_m = |v(x) - v(x_-m)|`` (eq. 2).
       interaction: per pair "n<-m", ``I_nm = |v(x) - v(x_-n) - v(x_-m) + v(x_-nm)|``.
       together: per pair, ``|v(x) - v(x_-nm)|``.
-      unit_interaction: per pair, ``I_nm`` with each unit u of n in place of n, ``[units_n]``.
-      set_interaction: per pair, the largest of the same over all sets of units of n.
+      unit_interaction: per pair, ``[units_n]``: the most that unit u of n adds to the interaction
+        ``v(x) - v(x_-S) - v(x_-m) + v(x_-Sm)`` of any set S of n; of the empty set and of all
+        others alone where not all sets are enumerated. Zero for units that never interact, and
+        not for those that another unit suppresses.
+      set_interaction: per pair, the largest ``I`` with any set of units of n in place of n.
       largest: per modality and ``"joint"``, ``[units + 1]``: the largest effect of removing any
         set of at most k units; its last entry decides whether a modality is inactive.
       keeping: per modality and ``"joint"``, ``[units + 1]``: the smallest ``|v(x) - v(keep S)|``
@@ -104,7 +107,7 @@ def model_effects(
       constants: the necessity threshold and the size up to which sets are enumerated.
       chunk: model calls made at once.
       sets: search sets of units. Calibration needs none, and most model calls go into them: without
-        them ``set_interaction``, ``largest`` and ``keeping`` are empty.
+        them ``unit_interaction``, ``set_interaction``, ``largest`` and ``keeping`` are empty.
     """
     units = {name: intervention.units[name] for name in sorted(intervention.units)}
     names = list(units)
@@ -117,16 +120,14 @@ def model_effects(
     none = rows.add(np.zeros(count, bool))
     gone = {name: rows.add(of[name]) for name in names}
     both = {pair(n, m): rows.add(of[n] | of[m]) for n, m in cross_pairs(names)}
-    single = {name: rows.add(np.eye(count, dtype=bool)[of[name]]) for name in names}
-    single_gone = {
-        pair(n, m): rows.add(np.eye(count, dtype=bool)[of[n]] | of[m])
-        for n, m in cross_pairs(names)
-    }
     small = [g for g, mask in groups.items() if mask.sum() <= constants.exhaustive]
     tables = {g: rows.add(_subsets(groups[g])) for g in small}
     tables_gone = {
         pair(n, m): rows.add(_subsets(of[n]) | of[m]) for n, m in cross_pairs(names) if n in small
     }
+    crossing = [(n, m) for n, m in cross_pairs(names) if n in groups and n not in small]
+    ends = {n: rows.add(_ends(of[n])) for n, _ in crossing}
+    ends_gone = {pair(n, m): rows.add(_ends(of[n]) | of[m]) for n, m in crossing}
 
     def outputs_without(removed: Array) -> Outputs:
         return intervention(model, inputs, unflatten(~removed, units))
@@ -142,10 +143,16 @@ def model_effects(
     for n, m in cross_pairs(names):
         name = pair(n, m)
         interaction[name] = jnp.abs(intact - v[gone[n]] - v[gone[m]] + v[both[name]])
-        unit_interaction[name] = jnp.abs(intact - v[single[n]] - v[gone[m]] + v[single_gone[name]])
         if n in small:
             change = intact - v[tables[n]] - v[gone[m]] + v[tables_gone[name]]
             set_interaction[name] = jnp.max(jnp.abs(change))
+            cube = change.reshape((2,) * units[n])  # axis -1-u is unit u
+            steps = [jnp.max(jnp.abs(jnp.diff(cube, axis=-1 - u))) for u in range(units[n])]
+            unit_interaction[name] = jnp.stack(steps)
+        elif n in groups:
+            first, rest = intact - v[ends[n]] - v[gone[m]] + v[ends_gone[name]]
+            last = intact - v[gone[n]] - v[gone[m]] + v[both[name]] - rest
+            unit_interaction[name] = jnp.maximum(jnp.abs(first), jnp.abs(last))
 
     found = {g: enumerated(intact - v[tables[g]], constants.necessity) for g in small}
     large = [g for g in groups if g not in small]
@@ -160,7 +167,6 @@ def model_effects(
         for i, g in enumerate(large):
             size = int(groups[g].sum()) + 1
             found[g] = SetSearch(search.largest[i, :size], search.keeping[i, :size])
-    crossing = [(n, m) for n, m in cross_pairs(names) if n in large]
     if crossing:
         alone = jnp.stack([intact - v[gone[m]] for _, m in crossing])
 
@@ -187,6 +193,12 @@ def model_effects(
         largest={g: found[g].largest for g in sorted(found)},
         keeping={g: found[g].keeping for g in sorted(found)},
     )
+
+
+def _ends(mask: np.ndarray) -> np.ndarray:
+    """Each unit of a mask alone, and all others of the mask, as rows removed ``[2, units, N]``."""
+    one = np.eye(mask.shape[0], dtype=bool)[mask]
+    return np.stack([one, mask & ~one])
 
 
 def _subsets(mask: np.ndarray) -> np.ndarray:

@@ -56,6 +56,16 @@ def test_products_interact_unit_by_unit():
 
 
 @pytest.mark.parametrize("constants", [DEFAULTS, GREEDY], ids=["exhaustive", "greedy"])
+def test_suppressed_units_interact_in_company_only(constants):
+    suppressed = model_of(lambda a, b: a[0] * (1 - a[1]) * b[0])
+    e = effects_of(GATES, suppressed, ones(), 0, constants=constants)
+    # removing a0 alone changes nothing, with a1 it takes the product away again
+    np.testing.assert_allclose(e.unit_interaction["a<-b"], [1, 1, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(e.unit_interaction["b<-a"], [0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(e.set_interaction["a<-b"], 1.0)
+
+
+@pytest.mark.parametrize("constants", [DEFAULTS, GREEDY], ids=["exhaustive", "greedy"])
 def test_cancelling_units_have_no_effect_but_are_not_inactive(constants):
     e = effects_of(GATES, CANCELLING, ones(), 0, constants=constants)
     assert float(e.effect["a"]) == 0
@@ -209,8 +219,9 @@ def test_calibration_needs_no_sets():
         return XOR(x)
 
     small = model_effects(GATES, as_model(counted), ones(), 0, constants=constants, sets=False)
-    assert (small.set_interaction, small.largest, small.keeping) == ({}, {}, {})
-    for field in ("outputs", "value", "effect", "interaction", "together", "unit_interaction"):
+    assert (small.unit_interaction, small.set_interaction) == ({}, {})
+    assert (small.largest, small.keeping) == ({}, {})
+    for field in ("outputs", "value", "effect", "interaction", "together"):
         chex.assert_trees_all_close(getattr(small, field), getattr(whole, field), atol=1e-6)
     assert len(calls) == 2  # traced for the outputs and for all fixed gates, not for a search
 
