@@ -34,15 +34,26 @@ from experiments.learn.targets import targets
 from experiments.resumable import WorkDirectory
 from mmx_jax import derive_key
 from mmx_jax import explainers as ex
-from mmx_jax.learn import NetworkSettings, Recipe, Settings, fit
+from mmx_jax.learn import DESIDERATA_WEIGHTS, NetworkSettings, Recipe, Settings, fit, weighed
 from mmx_jax.tasks import TASKS, Task, draw
 from mmx_jax.typing import Model
 
 Claims = tuple[tuple[str, str, str, float], ...]
 
-SLOPE, PATH_SLOPE = 0.25, 2.0
-"""Of the explanation of a transformer, of R per unit of the data: around the data, a little below
-the claim, and between them, where the explanation must change by as much as influence demands."""
+SLOPE, PATH_SLOPE, STEADY = 0.05, 2.0, 10.0
+"""Of the explanation of a transformer, of R per unit of the data: around the data, where it is flat
+itself, and between them, where the explanation must change by as much as influence demands; and how
+many times the usual weight the losses around the data have."""
+TRANSFORMED: dict[str, Any] = {
+    # a network is too costly to be asked anew in every step
+    "pool": POOL,
+    "faithful_thinning": 4,
+    "slope": SLOPE,
+    "path_slope": PATH_SLOPE,
+    "balance": weighed(
+        tuple((n, w * (STEADY if n in ("ball", "jacobian") else 1)) for n, w in DESIDERATA_WEIGHTS)
+    ),
+}
 
 MIXED: Claims = (
     ("alpha*", "granger_known_reference.alpha", ">=", 0.85),
@@ -164,11 +175,7 @@ def train(options: Options, seed: int, task: Task, model: Model) -> tuple[Any, d
         targets_of(task, seed, "held out", 256),
         Recipe(
             network=network,
-            # a network is too costly to be asked anew in every step
-            pool=0 if options.model == "exact" else POOL,
-            faithful_thinning=1 if options.model == "exact" else 4,
-            slope=None if options.model == "exact" else SLOPE,
-            path_slope=None if options.model == "exact" else PATH_SLOPE,
+            **({} if options.model == "exact" else TRANSFORMED),
             settings=Settings(steps=steps, target=target, seed=seed),
         ),
         directory=folder,

@@ -1,8 +1,8 @@
 """Published selectors of features as configurations of the same trainer: L2X and INVASE.
 
 Both learn a selector and a predictor that sees only what was selected. L2X selects k units through
-a relaxed choice, INVASE any number by policy gradient. Batch normalisation, which INVASE's release
-uses, is left out: the trainer carries no state beside weights.
+a relaxed choice, INVASE any number by policy gradient. Batch normalisation, which both releases
+use, is left out: the trainer carries no state beside weights.
 """
 
 import jax
@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from mmx_jax.checks import check_modalities
-from mmx_jax.errors import InputError
+from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.gates import unflatten
 from mmx_jax.intervention import FeatureGates
 from mmx_jax.learn.units import unit_rows
@@ -22,24 +22,31 @@ from mmx_jax.typing import Inputs, Model, Outputs, PRNGKey, Scores, Target, reco
 __all__ = ["INVASE", "L2X", "SelectingNetwork"]
 
 
+ACTIVATIONS = {"relu": jax.nn.relu, "selu": jax.nn.selu}
+
+
 class Perceptron(nnx.Module):
-    """Two hidden layers of selu units on a flat vector.
+    """Two hidden layers on a flat vector.
 
     Args:
       size: of the vector.
       dim: of the hidden layers.
       outputs: how many.
-      rngs: draws the weights.
+      activation: ``"relu"`` or ``"selu"``.
+      rngs: draws the weights (Glorot and Bengio 2010, uniform).
     """
 
-    def __init__(self, size: int, dim: int, outputs: int, rngs: nnx.Rngs):
-        self.enter = nnx.Linear(size, dim, rngs=rngs)
-        self.hidden = nnx.Linear(dim, dim, rngs=rngs)
-        self.out = nnx.Linear(dim, outputs, rngs=rngs)
+    def __init__(self, size: int, dim: int, outputs: int, activation: str, rngs: nnx.Rngs):
+        draw = nnx.initializers.glorot_uniform()
+        self.enter = nnx.Linear(size, dim, kernel_init=draw, rngs=rngs)
+        self.hidden = nnx.Linear(dim, dim, kernel_init=draw, rngs=rngs)
+        self.out = nnx.Linear(dim, outputs, kernel_init=draw, rngs=rngs)
+        self.activation = activation
 
     def __call__(self, x: Float[Array, "size"]) -> Float[Array, "outputs"]:
         """Raw outputs."""
-        return self.out(jax.nn.selu(self.hidden(jax.nn.selu(self.enter(x)))))
+        act = ACTIVATIONS[self.activation]
+        return self.out(act(self.hidden(act(self.enter(x)))))
 
 
 class SelectingNetwork(nnx.Module):
@@ -48,17 +55,26 @@ class SelectingNetwork(nnx.Module):
     Args:
       modalities: by name, of real data.
       outputs: classes that are predicted.
-      dim: of the hidden layers.
+      dim: of the hidden layers of the selector; those of the predictors are twice as wide.
+      activation: ``"relu"`` as L2X's release has it, or ``"selu"`` as INVASE's has.
       rngs: draws the weights.
 
     Raises:
-      InputError: a width below 1, or data that hold integers.
+      InputError: a width below 1, data that hold integers, or an unknown activation.
     """
 
     def __init__(
-        self, modalities: dict[str, Modality], outputs: int, *, dim: int = 100, rngs: nnx.Rngs
+        self,
+        modalities: dict[str, Modality],
+        outputs: int,
+        *,
+        dim: int = 100,
+        activation: str = "selu",
+        rngs: nnx.Rngs,
     ):
         check_modalities(modalities)
+        if activation not in ACTIVATIONS:
+            raise UnknownNameError("activation", activation, list(ACTIVATIONS))
         if min(outputs, dim) < 1:
             raise InputError("outputs, dim", f"are {outputs}, {dim}", "use 1 or more")
         for name, modality in modalities.items():
@@ -67,9 +83,10 @@ class SelectingNetwork(nnx.Module):
         self.units = tuple((n, modalities[n].units) for n in sorted(modalities))
         self.rows = tuple((n, unit_rows(modalities[n])) for n in sorted(modalities))
         size = sum(rows.units * rows.size for _, rows in self.rows)
-        self.selector = Perceptron(size, dim, sum(u for _, u in self.units), rngs)
-        self.predictor = Perceptron(size, dim, outputs, rngs)
-        self.baseline = Perceptron(size, dim, outputs, rngs)
+        selected = sum(u for _, u in self.units)
+        self.selector = Perceptron(size, dim, selected, activation, rngs)
+        self.predictor = Perceptron(size, 2 * dim, outputs, activation, rngs)
+        self.baseline = Perceptron(size, 2 * dim, outputs, activation, rngs)
 
     def flat(self, inputs: Inputs) -> Float[Array, "size"]:
         """All entries side by side."""
