@@ -80,11 +80,13 @@ def of_seed(options: Options, seed: int) -> dict[str, Any]:
         scores = fitted.best(None, example, subject.evaluation_targets[i])
         sizes = {n: float(np.abs(np.asarray(s)).sum()) for n, s in scores.items()}
         image.append(sizes["image"] / max(sum(sizes.values()), 1e-9))
+    kept = ("calibration", "granger", "sufficiency", "necessity", "own_set", "stability", "verdict")
+    cards = {n: {k: card[k] for k in kept} for n, card in results["explainers"].items()}
+    for card in cards.values():
+        for row in card["granger"].values():
+            row.pop("frontier", None)
     return {
-        "explainers": {
-            name: {k: v for k, v in card.items() if k != "curves"}
-            for name, card in results["explainers"].items()
-        },
+        "explainers": cards,
         "accuracy": subject.accuracy,
         "share_of_image": float(np.mean(image)),
         "seconds_of_training": round(took, 1),

@@ -121,7 +121,9 @@ def ranks(name: str, options: Options, seed: int) -> dict[str, float]:
         Recipe(settings=Settings(steps=steps, target="fixed", seed=seed)),
     )
     objective = published.L2X(mmx.FeatureGates(modalities), model, len(true))
-    network = SelectingNetwork(modalities, 2, activation="relu", rngs=nnx.Rngs(seed))
+    network = SelectingNetwork(
+        modalities, 2, predictor_dim=200, activation="relu", rngs=nnx.Rngs(seed)
+    )
     keys, zeros = jax.random.split(jax.random.key(seed), 512), jnp.zeros(512, jnp.int32)
     measure = jax.jit(lambda net: objective(net, held, zeros, zeros, keys)["l2x"])
     theirs = train_explainer(

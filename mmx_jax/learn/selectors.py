@@ -33,14 +33,13 @@ class Perceptron(nnx.Module):
       dim: of the hidden layers.
       outputs: how many.
       activation: ``"relu"`` or ``"selu"``.
-      rngs: draws the weights (Glorot and Bengio 2010, uniform).
+      rngs: draws the weights.
     """
 
     def __init__(self, size: int, dim: int, outputs: int, activation: str, rngs: nnx.Rngs):
-        draw = nnx.initializers.glorot_uniform()
-        self.enter = nnx.Linear(size, dim, kernel_init=draw, rngs=rngs)
-        self.hidden = nnx.Linear(dim, dim, kernel_init=draw, rngs=rngs)
-        self.out = nnx.Linear(dim, outputs, kernel_init=draw, rngs=rngs)
+        self.enter = nnx.Linear(size, dim, rngs=rngs)
+        self.hidden = nnx.Linear(dim, dim, rngs=rngs)
+        self.out = nnx.Linear(dim, outputs, rngs=rngs)
         self.activation = activation
 
     def __call__(self, x: Float[Array, "size"]) -> Float[Array, "outputs"]:
@@ -55,7 +54,8 @@ class SelectingNetwork(nnx.Module):
     Args:
       modalities: by name, of real data.
       outputs: classes that are predicted.
-      dim: of the hidden layers of the selector; those of the predictors are twice as wide.
+      dim: of the hidden layers.
+      predictor_dim: of those of the predictors; the same if None.
       activation: ``"relu"`` as L2X's release has it, or ``"selu"`` as INVASE's has.
       rngs: draws the weights.
 
@@ -69,14 +69,18 @@ class SelectingNetwork(nnx.Module):
         outputs: int,
         *,
         dim: int = 100,
+        predictor_dim: int | None = None,
         activation: str = "selu",
         rngs: nnx.Rngs,
     ):
         check_modalities(modalities)
         if activation not in ACTIVATIONS:
             raise UnknownNameError("activation", activation, list(ACTIVATIONS))
-        if min(outputs, dim) < 1:
-            raise InputError("outputs, dim", f"are {outputs}, {dim}", "use 1 or more")
+        wide = dim if predictor_dim is None else predictor_dim
+        if min(outputs, dim, wide) < 1:
+            raise InputError(
+                "outputs, dim, predictor_dim", f"are {outputs}, {dim}, {wide}", "use 1 or more"
+            )
         for name, modality in modalities.items():
             if not all(is_inexact(x) for x in jax.tree.leaves(modality.reference_at(0))):
                 raise InputError(f"modality {name!r}", "holds integers", "embed them first")
@@ -85,8 +89,8 @@ class SelectingNetwork(nnx.Module):
         size = sum(rows.units * rows.size for _, rows in self.rows)
         selected = sum(u for _, u in self.units)
         self.selector = Perceptron(size, dim, selected, activation, rngs)
-        self.predictor = Perceptron(size, 2 * dim, outputs, activation, rngs)
-        self.baseline = Perceptron(size, 2 * dim, outputs, activation, rngs)
+        self.predictor = Perceptron(size, wide, outputs, activation, rngs)
+        self.baseline = Perceptron(size, wide, outputs, activation, rngs)
 
     def flat(self, inputs: Inputs) -> Float[Array, "size"]:
         """All entries side by side."""
