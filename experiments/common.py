@@ -1,6 +1,7 @@
 """What the experiments share: options, claims that pass or fail, and their result directories."""
 
 import dataclasses
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mmx_jax.cli.console import compile_quickly, use_compilation_cache
+from mmx_jax.cli.main import interrupt
 from mmx_jax.errors import MmxError
 from mmx_jax.runs import check_output, free_name, result_directory, write_json
 
@@ -109,6 +111,7 @@ def main(
     With ``quickly`` programs are optimised less: those that mostly compile end sooner.
     """
     console = Console()
+    signal.signal(signal.SIGINT, interrupt)
     try:
         run = tyro.cli(options, prog=f"python -m experiments.{name}", description=doc)
         out = free_name(Path("runs") / name.replace(".", "/")) if run.out is None else run.out

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Annotated, Any, Protocol
 
+import jax
 import tyro
 
 from mmx_jax.cli.audit import Audit
@@ -21,7 +22,7 @@ from mmx_jax.cli.export import Export
 from mmx_jax.cli.train import Train
 from mmx_jax.errors import MmxError
 
-__all__ = ["COMMANDS", "Command", "main"]
+__all__ = ["COMMANDS", "Command", "interrupt", "main"]
 
 
 class Command(Protocol):
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     os.environ.setdefault("MPLBACKEND", "Agg")
     if argv is None:
-        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGINT, interrupt)
     try:
         command: Command = tyro.cli(
             COMMANDS,  # pyright: ignore[reportArgumentType]
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
         )
         use_compilation_cache()
+        if not isinstance(command, Train):  # float32 products have 10 bits on some GPUs otherwise
+            jax.config.update("jax_default_matmul_precision", "highest")
         command.run()
     except MmxError as error:
         print("mmx: " + " ".join(str(error).split()), file=sys.stderr)
@@ -80,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _interrupt(number: int, frame: Any) -> None:
+def interrupt(number: int, frame: Any) -> None:
     """Ctrl-C; a moment later where Python drops exceptions: garbage collection, ``__del__``."""
     while frame is not None:
         if frame.f_code.co_name in ("_xla_gc_callback", "__del__"):

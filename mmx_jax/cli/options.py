@@ -69,6 +69,9 @@ class Options:
         """What is to be opened."""
         if not 0 <= self.seed < 2**63:
             raise InputError("seed", f"is {self.seed}", "use a whole number from 0 to 2^63 - 1")
+        default = {f.name: f.default for f in dataclasses.fields(self)}["task"]
+        if self.model is not None and self.task != default:
+            raise InputError("task", f"is {self.task} beside a model", "give one of the two")
         if self.chunk is not None and self.chunk < 1:
             raise InputError("chunk", f"is {self.chunk}", "use a positive number of examples")
         return Source(

@@ -149,6 +149,7 @@ def test_tasks_and_half_a_model(refused):
     assert "did you mean 'digits'" in refused("--task", "digit", model=None)
     assert "without a model" in refused("--data", "own.npz", model=None)
     assert "without data" in refused("--model", "own.py", model=None)
+    assert "beside a model" in refused("--task", "mixed", "--model", "own.py", model=None)
     # said before a model is trained
     assert "saliency+occlusion" in refused("--explainers", "saliency", model=None)
 
