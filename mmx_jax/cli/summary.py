@@ -16,6 +16,9 @@ WIDE = 132
 NARROW = ("over-claim ↓", "calls")
 """What fits into a narrow terminal beside the verdicts."""
 
+FEW = 4
+"""Of so many explainers it is said in the terminal why a verdict fails."""
+
 _SHOWN = {"pass": "[green]pass[/]", "fail": "[red]fail[/]", "not applicable": "[dim]n/a[/]"}
 
 
@@ -42,8 +45,21 @@ def print_summary(results: dict[str, Any], panels: dict[str, Any], out: Path) ->
         )
     console.print(table)
     console.print()
+    for line in _reasons(results) if len(known) <= FEW else ():
+        console.print(f"[dim]○[/] {escape(line)}")
     for finding in findings(results, panels):
         mark = {"good": "[green]●[/]", "bad": "[red]●[/]"}.get(finding.tone, "[dim]●[/]")
         console.print(f"{mark} {escape(finding.text)}")
     console.print()
     console.print(f"[bold]{escape(str(out / 'report.html'))}[/]", soft_wrap=True)
+
+
+def _reasons(results: dict[str, Any]) -> list[str]:
+    """Why each verdict fails, the first reason of each."""
+    out = []
+    for name, card in results["explainers"].items():
+        for desideratum, why in card["why"].items():
+            if card["verdict"][desideratum] == "fail":
+                rest = f", and {len(why) - 1} more" if len(why) > 1 else ""
+                out.append(f"{name} fails {desideratum}: {why[0]}{rest}")
+    return out

@@ -9,6 +9,7 @@ import pytest
 
 from experiments import own_model
 from mmx_jax.cli.main import main
+from mmx_jax.cli.summary import print_summary
 from mmx_jax.report import render, schema
 
 
@@ -45,6 +46,16 @@ def audited(tmp_path_factory):
     for name in ("one", "two"):
         assert main([*command, "--out", str(place / name)]) == 0
     return place
+
+
+def test_the_terminal_says_why_a_verdict_of_a_few_explainers_fails(audited, capsys):
+    results, panels = (
+        json.loads((audited / "one" / f"{name}.json").read_text()) for name in ("results", "panels")
+    )
+    print_summary(results, panels, audited)
+    why = results["explainers"]["control-constant"]["why"]["granger"][0]
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"control-constant fails granger: {why}" in said
 
 
 def test_results_validate_and_every_null_has_a_reason(audited):
