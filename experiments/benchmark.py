@@ -48,7 +48,12 @@ from experiments.ranking import METRICS, agreement, beaten, board, not_beaten
 from experiments.resumable import WorkDirectory
 from mmx_jax import map_examples
 from mmx_jax.cli import explainers as table
-from mmx_jax.cli.console import Terminal, compile_quickly, use_compilation_cache
+from mmx_jax.cli.console import (
+    Terminal,
+    compile_quickly,
+    multiply_exactly,
+    use_compilation_cache,
+)
 from mmx_jax.cli.options import mesh_of
 from mmx_jax.errors import MmxError
 from mmx_jax.report.pictures import describe
@@ -216,6 +221,7 @@ def main() -> None:
     try:
         options = tyro.cli(Options, prog="python -m experiments.benchmark", description=__doc__)
         use_compilation_cache()
+        multiply_exactly()
         compile_quickly(most=options.quick)
         results = run(options)
     except MmxError as error:

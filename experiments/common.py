@@ -3,6 +3,7 @@
 import dataclasses
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from mmx_jax.cli.console import compile_quickly, use_compilation_cache
+from mmx_jax.cli.console import compile_quickly, multiply_exactly, use_compilation_cache
 from mmx_jax.cli.main import interrupt
 from mmx_jax.errors import MmxError
 from mmx_jax.runs import check_output, free_name, result_directory, write_json
@@ -111,12 +112,14 @@ def main(
     With ``quickly`` programs are optimised less: those that mostly compile end sooner.
     """
     console = Console()
-    signal.signal(signal.SIGINT, interrupt)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
     try:
         run = tyro.cli(options, prog=f"python -m experiments.{name}", description=doc)
         out = free_name(Path("runs") / name.replace(".", "/")) if run.out is None else run.out
         check_output(out)
         use_compilation_cache()
+        multiply_exactly()
         if quickly:
             compile_quickly(most=False)
         outcome = experiment(run)

@@ -138,7 +138,7 @@ def defined(row: Any) -> Any:
     """The row with None for what is not defined of this explainer: one that can't be calibrated."""
     if isinstance(row, dict):
         return {name: defined(value) for name, value in row.items()}
-    return None if isinstance(row, float) and not np.isfinite(row) else row
+    return None if isinstance(row, float | np.floating) and not np.isfinite(row) else row
 
 
 def steadiness(bench: Bench, explainer: Explainer, count: int) -> dict[str, float | None]:

@@ -40,10 +40,15 @@ from mmx_jax.typing import Model
 
 Claims = tuple[tuple[str, str, str, float], ...]
 
-SLOPE, PATH_SLOPE, STEADY = 0.05, 2.0, 10.0
+SLOPE, PATH_SLOPE = 0.05, 2.0
 """Of the explanation of a transformer, of R per unit of the data: around the data, where it is flat
-itself, and between them, where the explanation must change by as much as influence demands; and how
-many times the usual weight the losses around the data have."""
+itself, and between them, where the explanation must change by as much as influence demands."""
+
+STEADY = 10.0
+"""So many times the usual weight have the losses around the data of a transformer."""
+
+MODEL_STEPS = {"transformer": 800, "masked": 3000}
+"""Of training the transformer."""
 TRANSFORMED: dict[str, Any] = {
     # a network is too costly to be asked anew in every step
     "pool": POOL,
@@ -151,8 +156,8 @@ def explained(options: Options, seed: int) -> tuple[Task, Model, float | None]:
     if options.model == "exact":
         assert task.model is not None
         return task, task.model, None
-    incomplete = options.model == "masked"
-    model, accuracy = trained(task, seed, 3000 if incomplete else 800, incomplete)
+    steps = MODEL_STEPS[options.model]
+    model, accuracy = trained(task, seed, steps, incomplete=options.model == "masked")
     return task, model, accuracy
 
 
@@ -195,13 +200,14 @@ def train_and_judge(options: Options, seed: int) -> dict[str, Any]:
     if options.certifiable is not None:
         bounds = learned.network().certificate()
         # after calibration, as every other slope
-        row["certificate"] = float(bounds["all"]) * row["calibration"]
+        scale = row["calibration"]
+        row["certificate"] = None if scale is None else float(bounds["all"]) * scale
     if accuracy is not None:
         row["accuracy"] = accuracy
         best = ex.Rescaled(task.modalities, ex.PermutationShapley(task.modalities, pairs=16))
         row["shapley_rescaled"] = steadiness(judged, best, 8)
-        theirs = row["shapley_rescaled"]["searched_p95"]
-        row["over_shapley"] = row["stability"]["searched_p95"] / theirs
+        mine, theirs = (r["searched_p95"] for r in (row["stability"], row["shapley_rescaled"]))
+        row["over_shapley"] = mine / theirs if mine is not None and theirs else None
     return row
 
 
@@ -209,7 +215,7 @@ def experiment(options: Options) -> Outcome:
     """Trains and judges on every seed, then judges the baselines on the first."""
     seeds = options.seeds(1 if options.quick else options.count)
     apart = ("out", "rows", "seed", "count", "baselines")
-    settings = {k: v for k, v in vars(options).items() if k not in apart}
+    settings = {k: v for k, v in vars(options).items() if k not in apart} | recipe_of(options)
     kept = None if options.rows is None else WorkDirectory(options.rows, settings)
 
     def row_of(name: str, make: Callable[[], Any]) -> Any:
@@ -241,7 +247,16 @@ def experiment(options: Options) -> Outcome:
     table += [{"explainer": name} | short(row) for name, row in others.items()]
     details = [{"explainer": "learned", "seed": seed} | row for seed, row in rows.items()]
     details += [{"explainer": name, "seed": seeds[0]} | row for name, row in others.items()]
-    return Outcome(claims, {options.task: table}, details=[*details, made_with("worlds", options)])
+    made = made_with("worlds", options) | recipe_of(options)
+    return Outcome(claims, {options.task: table}, details=[*details, made])
+
+
+def recipe_of(options: Options) -> dict[str, Any]:
+    """What decides a transformer's row beside the options."""
+    if options.model == "exact":
+        return {}
+    steps = MODEL_STEPS[options.model]
+    return {"slope": SLOPE, "path_slope": PATH_SLOPE, "steady": STEADY, "model_steps": steps}
 
 
 def read(row: dict[str, Any], path: str) -> Any:

@@ -11,12 +11,11 @@ import threading
 from collections.abc import Sequence
 from typing import Annotated, Any, Protocol
 
-import jax
 import tyro
 
 from mmx_jax.cli.audit import Audit
 from mmx_jax.cli.certify import Certify
-from mmx_jax.cli.console import use_compilation_cache
+from mmx_jax.cli.console import multiply_exactly, use_compilation_cache
 from mmx_jax.cli.explain import Explain
 from mmx_jax.cli.export import Export
 from mmx_jax.cli.train import Train
@@ -62,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
         )
         use_compilation_cache()
-        if not isinstance(command, Train):  # float32 products have 10 bits on some GPUs otherwise
-            jax.config.update("jax_default_matmul_precision", "highest")
+        multiply_exactly()
         command.run()
     except MmxError as error:
         print("mmx: " + " ".join(str(error).split()), file=sys.stderr)

@@ -15,7 +15,7 @@ from mmx_jax.errors import InputError
 from mmx_jax.mapping import example_mesh
 from mmx_jax.typing import Inputs, Outputs
 
-__all__ = ["Options", "mesh_of", "metavar", "not_yet", "splitted"]
+__all__ = ["Options", "mesh_of", "metavar", "not_yet", "one_of_two", "splitted"]
 
 
 def metavar(name: str) -> Any:
@@ -69,9 +69,7 @@ class Options:
         """What is to be opened."""
         if not 0 <= self.seed < 2**63:
             raise InputError("seed", f"is {self.seed}", "use a whole number from 0 to 2^63 - 1")
-        default = {f.name: f.default for f in dataclasses.fields(self)}["task"]
-        if self.model is not None and self.task != default:
-            raise InputError("task", f"is {self.task} beside a model", "give one of the two")
+        one_of_two(self)
         if self.chunk is not None and self.chunk < 1:
             raise InputError("chunk", f"is {self.chunk}", "use a positive number of examples")
         return Source(
@@ -85,6 +83,12 @@ class Options:
             calibration,
             self.quick,
         )
+
+
+def one_of_two(command: Any) -> None:
+    """Raises where a command was given a task beside a model; the default task counts as none."""
+    if command.model is not None and command.task != type(command).task:
+        raise InputError("task", f"is {command.task} beside a model", "give one of the two")
 
 
 def not_yet(inputs: Inputs) -> Outputs:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mmx_jax.cli.console import Terminal
-from mmx_jax.cli.options import mesh_of, metavar
+from mmx_jax.cli.options import mesh_of, metavar, one_of_two
 from mmx_jax.cli.subject import Source, Subject, open_subject
 from mmx_jax.errors import InputError
 from mmx_jax.models import Resample
@@ -62,6 +62,8 @@ class Train:
       necessity: Removing them must do at least this share of the largest effect.
       slope: Slopes of the explanation up to this cost nothing, of the output's range per unit of
         the data; by default 1, or more where alpha needs it.
+      path_slope: The same along paths between examples, where an explanation must change by what
+        alpha demands; by default that of --slope.
       constrained: Make these constants constraints, each to be met within a tolerance (.005 is a
         good first one); what is active or infeasible is said. By default each is a term of fixed
         weight.
@@ -92,6 +94,7 @@ class Train:
     eps: float = 0.01
     necessity: float = 0.97
     slope: Annotated[float | None, metavar("FLOAT")] = None
+    path_slope: Annotated[float | None, metavar("FLOAT")] = None
     constrained: Annotated[float | None, metavar("TOLERANCE")] = None
     bfloat16: bool = False
     patience: int = 0
@@ -107,6 +110,7 @@ class Train:
 
         if self.resume and self.out is None:
             raise InputError("resume", "is given without --out", "name the directory of the run")
+        one_of_two(self)
         out = free_name("mmx-train") if self.out is None else self.out
         if self.resume:
             read_config(out)
@@ -186,6 +190,7 @@ class Train:
                 necessity=self.necessity,
             ),
             slope=self.slope,
+            path_slope=self.path_slope,
             balance=weighed() if self.constrained is None else constrained(self.constrained),
             settings=Settings(
                 steps=(QUICK if self.quick else STEPS) if self.steps is None else self.steps,

@@ -45,9 +45,9 @@ class ModelEffects:
       interaction: per pair "n<-m", ``I_nm = |v(x) - v(x_-n) - v(x_-m) + v(x_-nm)|``.
       together: per pair, ``|v(x) - v(x_-nm)|``.
       unit_interaction: per pair, ``[units_n]``: the most that unit u of n adds to the interaction
-        ``v(x) - v(x_-S) - v(x_-m) + v(x_-Sm)`` of any set S of n; of the empty set and of all
-        others alone where not all sets are enumerated. Zero for units that never interact, and
-        not for those that another unit suppresses.
+        ``v(x) - v(x_-S) - v(x_-m) + v(x_-Sm)`` of any set S of n; so 0 for
+        units that never interact, and not for those that another unit suppresses. Where not all
+        sets are enumerated a lower bound: what it adds to the empty set and to all other units.
       set_interaction: per pair, the largest ``I`` with any set of units of n in place of n.
       largest: per modality and ``"joint"``, ``[units + 1]``: the largest effect of removing any
         set of at most k units; its last entry decides whether a modality is inactive.

@@ -159,7 +159,7 @@ def _unit_overclaim(
     mass: float,
     constants: Constants,
 ) -> float | Undefined:
-    """Change on units that don't interact, over the inputs on which some set of them does."""
+    """Change on units that interact in no set, over the inputs on which some set does."""
     apart = np.asarray(effects.unit_interaction[name]) < constants.inactive * spread
     rows = interacting & apart.any(axis=1)
     stray = np.where(apart, units, 0.0).sum(axis=1)

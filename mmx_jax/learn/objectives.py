@@ -130,10 +130,10 @@ class Desiderata:
       pool: what the model says of the rows of a :class:`Pool` that is the sampler, or None.
       demands: constants of desiderata I and II.
       slope: slopes of the explanation up to this cost nothing, of R per unit of the data.
-      path_slope: the same along paths between examples; None for the same.
       radius: of the ball, relative to the data's norm.
       thinning: stability is measured on one of so many rows, because it costs as much as the rest.
       faithful_thinning: the same for keeping and removing, which differentiates the model.
+      path_slope: as ``slope``, along paths between examples; None for ``slope``.
     """
 
     intervention: Intervention
@@ -142,10 +142,10 @@ class Desiderata:
     pool: Pool | None = None
     demands: Demands = static(default=Demands())
     slope: float = static(default=1.0)
-    path_slope: float | None = static(default=None)
     radius: float = static(default=0.1)
     thinning: int = static(default=4)
     faithful_thinning: int = static(default=1)
+    path_slope: float | None = static(default=None)
 
     def outputs(self, inputs: Inputs) -> Outputs:
         """The model's outputs, which choose targets."""
@@ -182,7 +182,9 @@ class Desiderata:
             return stability_losses(
                 lambda row: network(row, target),
                 *(x, other, key, spread),
-                *(self.slope, self.radius, self.path_slope),
+                limit=self.slope,
+                radius=self.radius,
+                path_limit=self.path_slope,
             )
 
         losses, scores, evidence = jax.vmap(explained)(inputs, targets, keys, evidence)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from mmx_jax.errors import InputError
 from mmx_jax.intervention import FeatureGates
 from mmx_jax.learn.constraints import check_constants, needed_slope
 from mmx_jax.learn.evaluation import HeldOut
@@ -38,9 +39,12 @@ def allowed_slope(
       path_slope: that was asked for along paths; None for ``slope``.
 
     Raises:
-      InputError: a slope along paths or a certificate that was asked for and leaves no room for
-        alpha.
+      InputError: a slope that is negative or not finite; one (that along paths, where both are
+        given) or a certificate that leaves no room for alpha.
     """
+    for name, number in (("slope", slope), ("path_slope", path_slope)):
+        if number is not None and not 0 <= number < float("inf"):
+            raise InputError(name, f"is {number}", "use a finite number, 0 or above")
     modalities = held.intervention.modalities  # pyright: ignore[reportAttributeAccessIssue]
     names, spread = sorted(modalities), float(held.spread)
     effects = jax.vmap(lambda e: interactions(e, names))(held.evidence)

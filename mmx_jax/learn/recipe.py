@@ -26,7 +26,6 @@ from mmx_jax.learn.objectives import Desiderata, weighed
 from mmx_jax.learn.origin import check_origin, describe_modalities, describe_model
 from mmx_jax.learn.preparation import allowed_slope, draw_pool
 from mmx_jax.learn.settings import Settings
-from mmx_jax.learn.step import cast
 from mmx_jax.learn.train import Progress, Trained, train_explainer
 from mmx_jax.mapping import map_examples
 from mmx_jax.modality import Modality
@@ -63,24 +62,24 @@ class Recipe:
       demands: constants of Granger influence and faithfulness.
       slope: slopes of the explanation up to this cost nothing, of R per unit of the data; None
         chooses 1, or 1.5 times what alpha needs on the held-out inputs where that is more.
-      path_slope: the same along paths between examples, where the explanation must change by what
-        alpha demands and a small slope may be out of reach; None for the same.
       pool: so many training examples are drawn and put to the model once, before training, rather
         than fresh ones in every step: where the model is costly. 0 for fresh ones.
       faithful_thinning: keeping and removing, which differentiates the model, is learned from one
         of so many examples of a batch.
       balance: weights and limits of the losses.
       settings: of training.
+      path_slope: as ``slope``, along paths between examples, where the explanation must change by
+        what alpha demands and a small slope may be out of reach; None for ``slope``.
     """
 
     network: NetworkSettings = dataclasses.field(default_factory=NetworkSettings)
     demands: Demands = dataclasses.field(default_factory=Demands)
     slope: float | None = None
-    path_slope: float | None = None
     pool: int = 0
     faithful_thinning: int = 1
     balance: Balance = dataclasses.field(default_factory=weighed)
     settings: Settings = dataclasses.field(default_factory=Settings)
+    path_slope: float | None = None
 
 
 def build_network(
@@ -90,7 +89,7 @@ def build_network(
     spread: float,
     seed: int = 0,
 ) -> nnx.Module:
-    """A fresh network, its weights at JAX's default precision (float64 with jax_enable_x64).
+    """A fresh network.
 
     Args:
       settings: which.
@@ -103,11 +102,11 @@ def build_network(
     if settings.kind == "free":
         # a power of 2, so that models of about the same range share a compiled program
         scale = 2.0 ** round(math.log2(spread))
-        network = ExplainerNetwork(
+        return ExplainerNetwork(
             modalities, outputs, dim=settings.dim, rounds=settings.rounds, scale=scale, rngs=rngs
         )
-    elif settings.kind == "certifiable":
-        network = CertifiableNetwork(
+    if settings.kind == "certifiable":
+        return CertifiableNetwork(
             modalities,
             outputs,
             lipschitz=settings.lipschitz * spread,
@@ -116,10 +115,7 @@ def build_network(
             kinds=settings.kinds,
             rngs=rngs,
         )
-    else:
-        raise UnknownNameError("network", settings.kind, ["free", "certifiable"])
-    graphdef, params = nnx.split(network)
-    return nnx.merge(graphdef, cast(params, jnp.result_type(float)))
+    raise UnknownNameError("network", settings.kind, ["free", "certifiable"])
 
 
 def fit(
@@ -182,7 +178,7 @@ def fit(
         pool,
         recipe.demands,
         slope,
-        recipe.path_slope,
+        path_slope=recipe.path_slope,
         # what the certificate promises needs no loss
         thinning=recipe.settings.batch if certifiable else 4,
         faithful_thinning=recipe.faithful_thinning,

@@ -2,7 +2,7 @@
 
 Both learn a selector and a predictor that sees only what was selected. L2X selects k units through
 a relaxed choice, INVASE any number by policy gradient. Batch normalisation, which both releases
-use, is left out: the trainer carries no state beside weights.
+use, is left out (the trainer carries no state beside weights), and so is their penalty on weights.
 """
 
 import jax
@@ -56,7 +56,7 @@ class SelectingNetwork(nnx.Module):
       outputs: classes that are predicted.
       dim: of the hidden layers.
       predictor_dim: of those of the predictors; the same if None.
-      activation: ``"relu"`` as L2X's release has it, or ``"selu"`` as INVASE's has.
+      activation: ``"relu"`` or ``"selu"``; both releases take one or the other, by data set.
       rngs: draws the weights.
 
     Raises:

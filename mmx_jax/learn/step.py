@@ -22,7 +22,7 @@ from mmx_jax.learn.settings import Settings
 from mmx_jax.numerics import is_inexact
 from mmx_jax.typing import PRNGKey
 
-__all__ = ["Program", "State"]
+__all__ = ["Program", "State", "cast"]
 
 Losses = dict[str, Float[Array, "*steps"]]
 Rows = tuple[Any, Any, Any, Any]

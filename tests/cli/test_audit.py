@@ -56,6 +56,10 @@ def test_the_terminal_says_why_a_verdict_of_a_few_explainers_fails(audited, caps
     why = results["explainers"]["control-constant"]["why"]["granger"][0]
     said = " ".join(capsys.readouterr().out.split())
     assert f"control-constant fails granger: {why}" in said
+    cards = results["explainers"]
+    many = {f"{name} {i}": card for name, card in cards.items() for i in range(2)}
+    print_summary(results | {"explainers": many}, panels | {"controls": []}, audited)
+    assert "fails granger:" not in capsys.readouterr().out
 
 
 def test_results_validate_and_every_null_has_a_reason(audited):

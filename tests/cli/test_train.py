@@ -159,3 +159,10 @@ def test_what_is_given_reaches_the_recipe():
     assert recipe.slope == 2.0
     assert recipe.network.kind == "certifiable"
     assert dict(recipe.balance.limits)["under_own"] == 0.01
+
+
+def test_a_task_beside_a_model_is_refused(capsys, tmp_path):
+    given = ["--task", "xor", "--model", "own.py:build", "--out", str(tmp_path / "run")]
+    assert main(["train", *given]) == 2
+    assert "task is xor beside a model" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

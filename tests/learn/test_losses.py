@@ -53,6 +53,23 @@ def test_less_than_the_truth_is_an_under_claim_and_more_an_over_claim(gates, mod
             np.testing.assert_allclose(losses[f"{right}_{kind}"], 0.0, atol=1e-4)
 
 
+def test_one_modality_alone_has_no_cross_losses_and_all_names():
+    gates = mmx.FeatureGates({"x": Modality.columns(2)})
+    alone = as_model(lambda inputs: jnp.stack([0.0, inputs["x"][0]]))
+    inputs = {"x": jnp.array([1.0, 2.0])}
+    for factor, under in ((1.0, 0.0), (0.5, 0.5)):
+
+        def explain(x, factor=factor):
+            return {"x": factor * x["x"] * jnp.array([1.0, 0.0])}
+
+        losses = granger_losses(
+            *parts(explain, gates, alone, inputs, jax.random.key(0)), ONE, STRICT
+        )
+        assert set(losses) == {"under_own", "over_own", "under_cross", "over_cross"}
+        assert losses["under_cross"] == losses["over_cross"] == 0
+        np.testing.assert_allclose(losses["under_own"], under, atol=1e-6)
+
+
 def test_opposing_evidence_that_cancels_is_no_over_claim():
     modalities = {"x": Modality.columns(2), "y": Modality.columns(1)}
     gates = mmx.FeatureGates(modalities)

@@ -6,6 +6,7 @@ from flax import nnx
 
 import mmx_jax as mmx
 from mmx_jax import InputError, Modality
+from mmx_jax.errors import UnknownNameError
 from mmx_jax.learn import INVASE, L2X, Balance, SelectingNetwork, Settings, train_explainer
 from mmx_jax.typing import record
 
@@ -51,6 +52,20 @@ def test_the_unit_that_decides_is_selected(name):
     assert (flat.argmax(1) == 1).mean() > 0.9
     if name == "INVASE":
         np.testing.assert_array_equal((flat > 0.5).mean(0) > 0.5, [False, True, *[False] * 3])
+
+
+def test_predictors_may_be_wider_and_activations_are_known():
+    made = SelectingNetwork(
+        MODALITIES, 2, dim=8, predictor_dim=16, activation="relu", rngs=nnx.Rngs(0)
+    )
+    assert made.selector.hidden.out_features == 8
+    assert made.predictor.hidden.out_features == made.baseline.hidden.out_features == 16
+    zero = jax.tree.map(jnp.zeros_like, {"x": jnp.ones(3), "y": jnp.ones(2)})
+    assert made.predict(zero).shape == (2,)
+    with pytest.raises(InputError, match="predictor_dim"):
+        SelectingNetwork(MODALITIES, 2, predictor_dim=0, rngs=nnx.Rngs(0))
+    with pytest.raises(UnknownNameError, match="did you mean 'selu'"):
+        SelectingNetwork(MODALITIES, 2, activation="celu", rngs=nnx.Rngs(0))
 
 
 def test_integers_can_not_be_selected_from():

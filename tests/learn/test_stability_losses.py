@@ -56,6 +56,20 @@ def test_slopes_up_to_the_limit_cost_nothing():
     assert float(losses["ball"]) == float(losses["path"]) == 0.0
 
 
+def test_paths_may_have_a_limit_of_their_own():
+    def losses(**limits):
+        return stability_losses(linear, point(1), point(2), jax.random.key(0), ONE, **limits)
+
+    strict = losses(limit=0.1)
+    loose = losses(limit=0.1, radius=0.1, path_limit=100.0)
+    assert float(strict["path"]) > 0 == float(loose["path"])
+    np.testing.assert_array_equal(strict["ball"], loose["ball"])  # the radius is .1 by default
+    d = float(losses(limit=100.0, path_limit=0.0)["path"]) ** 0.5
+    np.testing.assert_allclose(
+        float(losses(limit=100.0, path_limit=0.5 * d)["path"]), (0.5 * d) ** 2, rtol=1e-5
+    )
+
+
 def test_integers_are_not_moved():
     def explain(inputs):
         return {"w": inputs["w"] * 1.0, "y": inputs["y"]}

@@ -36,12 +36,24 @@ if args.hosts > 1:
     jax.distributed.initialize(f"localhost:{args.port}", args.hosts, args.host)
 devices = args.devices * args.hosts
 
+import jax.numpy as jnp
 import numpy as np
 from conftest import A, B, Bilinear, C, Normal
+from flax import nnx
 
 import mmx_jax as mmx
-from mmx_jax.learn import Demands, NetworkSettings, Recipe, Settings, fit
+from mmx_jax.learn import Demands, NetworkSettings, Recipe, Settings, fit, recipe
 from mmx_jax.learn.checkpoint import digest
+from mmx_jax.learn.step import cast
+
+if args.x64:  # fit builds networks in float32
+    built = recipe.build_network
+
+    def wide(*given):
+        graphdef, params = nnx.split(built(*given))
+        return nnx.merge(graphdef, cast(params, jnp.float64))
+
+    recipe.build_network = wide
 
 model = Bilinear(*(np.asarray(w, np.float64 if args.x64 else np.float32) for w in (A, B, C)))
 held = Normal()(jax.random.key(7), 32)[0]

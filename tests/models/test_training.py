@@ -132,3 +132,15 @@ def test_incomplete_examples_lack_the_units_that_it_says():
     # modalities are missing independently, but units at one rate p per example
     both = 0.5 * (0.2**2 + 0.2**2 + 0.16 / 9 + 0.16 / 5 + 0.64 / 13)
     assert abs(((~x).all(1) & (~ids).all(1)).mean() - both) < 0.01
+
+
+def test_incomplete_examples_take_every_reference_draw():
+    donors = jnp.arange(4.0)[:, None] * jnp.ones(2)
+    columns = Modality.columns(2).with_marginal(donors, 4, jax.random.key(1))
+    sample = Incomplete(
+        FeatureGates({"x": columns}), Resample({"x": jnp.full((1, 2), 9.0)}, jnp.zeros(1, int)), 1.0
+    )
+    inputs, _ = sample(jax.random.key(0), 200)
+    assert set(np.unique(inputs["x"])) == {0.0, 1.0, 2.0, 3.0}
+    with pytest.raises(InputError, match="probability"):
+        Incomplete(FeatureGates({"x": columns}), sample, 1.5)
