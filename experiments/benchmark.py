@@ -11,11 +11,10 @@ An explainer or a world of your own is one short file, given with ``--add FILE.p
 EXPLAINERS from names to ``(modalities, setting) -> explainer``, or WORLDS from names to
 ``seed -> task``.
 
-Time: exact models of all worlds and explainers took 28 minutes of CPU for 5 seeds: 14 the first,
-most of it compiling, once for each explainer on each of the four kinds of modalities, then 3 to 4
-each; in two processes half of that. --quick takes 7 minutes on 2 cores. Trained models were timed
-on worlds of images and texts only: 2 minutes for the first, then some 40 seconds for a world and
-seed, training included.
+Time: exact models of all worlds and explainers took 13 minutes on one idle core for 5 seeds.
+--quick takes 7 minutes on 2 cores. Trained models took 33 minutes on one core for the eight worlds
+of images and texts, training included; the other eight, over three to five modalities or of many
+units, take about twice as long.
 
 Expected: the reference explanation is not beaten on any metric that claims to measure it, but for
 tpr and joint sufficiency on tabular-graphs: a suppressor can hold less than a tenth of the whole,
