@@ -83,8 +83,10 @@ def of_seed(options: Options, seed: int) -> dict[str, Any]:
     kept = ("calibration", "granger", "sufficiency", "necessity", "own_set", "stability", "verdict")
     cards = {n: {k: card[k] for k in kept} for n, card in results["explainers"].items()}
     for card in cards.values():
-        for row in card["granger"].values():
-            row.pop("frontier", None)
+        pairs = card["granger"].items()
+        card["granger"] = {
+            pair: {k: v for k, v in row.items() if k != "frontier"} for pair, row in pairs
+        }
     return {
         "explainers": cards,
         "accuracy": subject.accuracy,

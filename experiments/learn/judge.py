@@ -18,7 +18,7 @@ from mmx_jax.desiderata import (
     value_range,
 )
 from mmx_jax.desiderata.perturb import Probe
-from mmx_jax.learn import HeldOut, hold_out
+from mmx_jax.learn import HeldOut, Recipe, Trained, fit, hold_out
 from mmx_jax.modality import Modality
 from mmx_jax.tasks import Task, draw
 from mmx_jax.typing import Explainer, Model
@@ -71,6 +71,22 @@ def targets_of(task: Task, seed: int, name: str, count: int) -> np.ndarray:
         return np.full(count, task.target, np.int32)
     key = mmx.derive_key(seed, f"targets of {name}")
     return np.asarray(jax.random.randint(key, (count,), 0, task.outputs), np.int32)
+
+
+def learn(task: Task, model: Model, seed: int, recipe: Recipe, **options: Any) -> Trained:
+    """Trains an explainer of a task's model, the best weights chosen on 256 held-out examples.
+
+    Args:
+      task: whose examples are trained on.
+      model: that is explained.
+      seed: of the held-out examples.
+      recipe: all settings.
+      **options: of :func:`mmx_jax.learn.fit`.
+    """
+    held = draw(task.sample, mmx.derive_key(seed, "held out"), 256)
+    targets = targets_of(task, seed, "held out", 256)
+    sample = task.sample_training
+    return fit(model, task.modalities, sample, held.inputs, targets, recipe, **options)
 
 
 def _of_target(relevant: np.ndarray, targets: Any) -> np.ndarray:

@@ -17,11 +17,10 @@ import tyro
 
 from experiments.common import Outcome, Run, at_least, main
 from experiments.learn.common import made_with
-from experiments.learn.judge import bench, judge, targets_of
+from experiments.learn.judge import bench, judge, learn
 from experiments.resumable import WorkDirectory
-from mmx_jax import derive_key
-from mmx_jax.learn import DESIDERATA_WEIGHTS, Recipe, Settings, fit, weighed
-from mmx_jax.tasks import draw, mixed
+from mmx_jax.learn import DESIDERATA_WEIGHTS, Recipe, Settings, weighed
+from mmx_jax.tasks import mixed
 
 STEADY = ("jacobian", "ball", "path")
 ARMS = {
@@ -49,14 +48,11 @@ def point(options: Options, seed: int, factors: dict[str, float]) -> dict[str, A
     """One training and its row."""
     task = mixed(seed)
     assert task.model is not None
-    held = draw(task.sample, derive_key(seed, "held out"), 256)
     weights = tuple((n, w * factors.get(n, 1.0)) for n, w in DESIDERATA_WEIGHTS)
-    fitted = fit(
+    fitted = learn(
+        task,
         task.model,
-        task.modalities,
-        task.sample_training,
-        held.inputs,
-        targets_of(task, seed, "held out", 256),
+        seed,
         Recipe(
             balance=weighed(weights),
             slope=0.5,

@@ -21,10 +21,8 @@ import numpy as np
 
 from experiments.common import Outcome, Run, at_least, main
 from experiments.learn.common import made_with
-from experiments.learn.judge import targets_of
-from mmx_jax import derive_key
-from mmx_jax.learn import Recipe, Settings, fit
-from mmx_jax.tasks import draw
+from experiments.learn.judge import learn
+from mmx_jax.learn import Recipe, Settings
 from mmx_jax.tasks import mixed as world
 
 
@@ -45,7 +43,6 @@ def experiment(options: Options) -> Outcome:
     (seed,) = options.seeds(1)
     task = world(seed)
     assert task.model is not None
-    held = draw(task.sample, derive_key(seed, "held out"), 256)
     settings = Settings(
         steps=200 if options.quick else options.steps,
         block=20,
@@ -60,15 +57,7 @@ def experiment(options: Options) -> Outcome:
         ends.append(time.monotonic())
         print(f"step {step}: {ends[-1] - ends[0]:.1f} s", file=sys.stderr)
 
-    fitted = fit(
-        task.model,
-        task.modalities,
-        task.sample_training,
-        held.inputs,
-        targets_of(task, seed, "held out", 256),
-        Recipe(settings=settings),
-        progress=ended,
-    )
+    fitted = learn(task, task.model, seed, Recipe(settings=settings), progress=ended)
     took = [after - before for before, after in itertools.pairwise(ends)]
     # the first block compiles
     step = float(np.median(took[1:] or took)) / settings.block

@@ -29,13 +29,12 @@ import tyro
 from experiments.cell import trained
 from experiments.common import Outcome, Run, at_least, at_most, main
 from experiments.learn.common import POOL, made_with
-from experiments.learn.judge import Scaled, bench, judge, steadiness, targets_of
+from experiments.learn.judge import Scaled, bench, judge, learn, steadiness
 from experiments.learn.targets import targets
 from experiments.resumable import WorkDirectory
-from mmx_jax import derive_key
 from mmx_jax import explainers as ex
-from mmx_jax.learn import DESIDERATA_WEIGHTS, NetworkSettings, Recipe, Settings, fit, weighed
-from mmx_jax.tasks import TASKS, Task, draw
+from mmx_jax.learn import DESIDERATA_WEIGHTS, NetworkSettings, Recipe, Settings, weighed
+from mmx_jax.tasks import TASKS, Task
 from mmx_jax.typing import Model
 
 Claims = tuple[tuple[str, str, str, float], ...]
@@ -163,7 +162,6 @@ def explained(options: Options, seed: int) -> tuple[Task, Model, float | None]:
 
 def train(options: Options, seed: int, task: Task, model: Model) -> tuple[Any, dict[str, Any]]:
     """The explainer, and what its training took; its run is kept beside the rows."""
-    held = draw(task.sample, derive_key(seed, "held out"), 256)
     certified = options.certifiable is not None
     network = NetworkSettings(
         kind="certifiable" if certified else "free", lipschitz=options.certifiable or 3.0
@@ -172,12 +170,10 @@ def train(options: Options, seed: int, task: Task, model: Model) -> tuple[Any, d
     steps = 300 if options.quick else options.steps
     started = time.process_time()
     folder = None if options.rows is None else options.rows / f"run-{seed}"
-    fitted = fit(
+    fitted = learn(
+        task,
         model,
-        task.modalities,
-        task.sample_training,
-        held.inputs,
-        targets_of(task, seed, "held out", 256),
+        seed,
         Recipe(
             network=network,
             **({} if options.model == "exact" else TRANSFORMED),
