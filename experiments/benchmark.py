@@ -70,7 +70,7 @@ def prepare(model: str, task: Task, seed: int, options: Options) -> tuple[Bench,
     effort, mesh = options.effort(model), mesh_of(options.devices)
     if model == "exact":
         return bench(task, seed, effort, mesh=mesh), {}
-    net, right = trained(task, seed, effort.steps)
+    net, right = trained(task, seed, effort.steps, incomplete=model == "masked")
     facts = {"accuracy": right, "truth holds": identify(task, seed, 16).from_data}
     return bench(task, seed, effort, net, mesh), facts
 

@@ -44,7 +44,7 @@ class Options(Run):
     explainers: Names = None
     """Explainers by their names in mmx audit; all by default."""
     models: Names = None
-    """exact, trained or both (the default)."""
+    """exact, trained (both by default), masked: trained with units removed at random."""
     seeds_count: int | None = None
     """How many seeds; 5 by default, 1 with --quick."""
     trained_seeds: int | None = None
@@ -70,8 +70,9 @@ class Options(Run):
         """
         if self.quick:
             return Effort(self.examples or 10, 8, 2, 1, False, True, 300)
-        if model == "trained":
-            return Effort(self.examples or 16, 32, 4, 1, point=False, quick=True)
+        if model != "exact":
+            steps = 3000 if model == "masked" else 1000
+            return Effort(self.examples or 16, 32, 4, 1, point=False, quick=True, steps=steps)
         return Effort(self.examples or 32, 32, 8, 2, point=False)
 
 
@@ -91,7 +92,7 @@ class Plan:
         for model in self.models:
             names = [e for e in self.explainers if model == "exact" or e != "truth"]
             worlds = self.worlds
-            if quick and model == "trained":
+            if quick and model != "exact":
                 names = [e for e in names if e in QUICK_TRAINED_EXPLAINERS] or names[:1]
                 worlds = tuple(w for w in worlds if w in QUICK_TRAINED)
             seeds = self.seeds if model == "exact" else self.seeds[: self.trained_seeds]
@@ -142,7 +143,7 @@ def planned(options: Options) -> Plan:
     return Plan(
         chosen(options.worlds, list(WORLDS), "world"),
         chosen(options.explainers, DEFAULT, "explainer"),
-        chosen(options.models, ["exact", "trained"], "model"),
+        chosen(options.models or "exact,trained", ["exact", "trained", "masked"], "model"),
         tuple(options.seeds(count)),
         options.trained_seeds,
     )

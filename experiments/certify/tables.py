@@ -55,6 +55,7 @@ class Row:
       memory: bytes that the largest value of the analysis may take.
       slow: left out unless asked for by name.
       heavy: its program runs long enough to be optimised.
+      method: the domain.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Row:
     memory: float = 64e6
     slow: bool = False
     heavy: bool = False
+    method: str = "auto"
 
 
 _GELU = jax.nn.gelu
@@ -96,6 +98,7 @@ ROWS = (
         mlp(_DEEP, jnp.tanh),
         jacobian,
         {0.01: 1.02, 0.1: 1.35},
+        method="shaped",
     ),
     Row(
         "large",
@@ -104,6 +107,7 @@ ROWS = (
         jacobian,
         {0.01: 1.05, 0.1: 4.0},
         heavy=True,
+        method="shaped",
     ),
     Row(
         "integrated",
@@ -112,6 +116,7 @@ ROWS = (
         integrated,
         {0.01: 1.02, 0.05: 1.1, 0.1: 1.18},
         heavy=True,
+        method="shaped",
     ),
     Row(
         "late",

@@ -2,10 +2,11 @@
 
 Command: ``python -m experiments.certify.tightness --rows gelu,tanh --out out/tightness`` (names as
 in ``tables.py``; without ``--rows`` all but the attention net's gradient). Each row takes 1 to 5
-minutes on two idle cores, most of it compiling; the attention rows more. ``--quick``: one net of
-one row. Expected: every claim but those that ``results/README.md`` names passes. The ratio of a net
-is that of its worst block, at one held-out point; the search runs 16 ascents of 40 steps. Beside
-the ratios stand the product of the net's spectral norms and how far it lies above the truth.
+minutes on two idle cores, most of it compiling; the attention rows more, integrated gradients 20.
+``--quick``: one net of one row. Expected: every claim but those that ``results/README.md`` names
+passes. The ratio of a net is that of its worst block, at one held-out point; the search runs 16
+ascents of 40 steps. Beside the ratios stand the product of the net's spectral norms and how far it
+lies above the truth.
 """
 
 import dataclasses
@@ -42,8 +43,8 @@ class Options(Run):
     """Names of rows, separated by commas; all but the slow ones by default."""
     nets: int = 5
     """How many nets a row has."""
-    method: str = "auto"
-    """The domain; ``shaped`` is tighter and takes twice as long to compile."""
+    method: str | None = None
+    """The domain of all rows; by default each row's own."""
 
 
 def versions() -> dict[str, str]:
@@ -52,9 +53,12 @@ def versions() -> dict[str, str]:
     return packages | {"python": platform.python_version(), "machine": platform.machine()}
 
 
-def measure(row: Row, seeds: list[int], method: str) -> tuple[dict[str, Any], dict[str, float]]:
+def measure(
+    row: Row, seeds: list[int], method: str | None
+) -> tuple[dict[str, Any], dict[str, float]]:
     """Ratios of one row, all blocks of all nets, and its times."""
     first = {m: jnp.zeros(row.net.shape) for m in ("a", "b")}
+    method = method or row.method
 
     def bounds(params: Any, x: Any, r: Any) -> Any:
         lifted = lift(lambda y: row.net.model(params, y), first)
@@ -145,7 +149,7 @@ def experiment(run: Options) -> Outcome:
         )
     named = ",".join(row.name for row in chosen(run))
     command = f"python -m experiments.certify.tightness --rows {named} --nets {len(seeds)}"
-    command += f" --method {run.method}"
+    command += f" --method {run.method}" if run.method else ""
     details.append({"versions": versions(), "command": command})
 
     def write_times(path: Path) -> None:

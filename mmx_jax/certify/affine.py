@@ -69,12 +69,15 @@ class Scope:
         self._spreads: dict[int, Any] = {}
         self.shaped = shaped and degree == 2 and symbols > 0
         self._shapes: list[tuple[Array, Array]] = []
+        self._behind: tuple[int, Array, Array] | None = None
 
-    def take(self, count: int) -> bool:
-        """Claims symbols where the budget allows it."""
+    def take(self, count: int, shapes: tuple[Array, Array] | None = None) -> bool:
+        """Claims symbols where the budget allows it; their shapes may be known already."""
         if self.used + count > self.symbols:
             return False
         self.used += count
+        if shapes is not None:
+            self._shapes.append(shapes)
         return True
 
     def shape(self, sizes: Array, shape: Any, count: int) -> None:
@@ -94,13 +97,26 @@ class Scope:
 
     def shapes_of(self, count: int) -> tuple[Array, Array]:
         """``bend [count, dim, dim]`` and ``flat [count]`` of the first symbols."""
-        bends, flats = zip(*self._shapes, strict=True)
-        return jnp.concatenate(bends)[:count], jnp.concatenate(flats)[:count]
+        dim = self.ball.dim
+        known = [(jnp.zeros((0, dim, dim)), jnp.zeros(0)), *self._shapes]
+        bends, flats = (jnp.concatenate(parts) for parts in zip(*known, strict=True))
+        if self._behind is not None:
+            front, *behind = self._behind
+            gap = front - flats.shape[0]  # of symbols not made yet, on which no form depends
+            bends = jnp.concatenate([bends, jnp.zeros((gap, dim, dim)), behind[0]])
+            flats = jnp.concatenate([flats, jnp.zeros(gap), behind[1]])
+        return bends[:count], flats[:count]
 
-    def inner(self) -> "Scope":
-        """A scope for the body of a loop, whose symbols don't leave it."""
-        scope = Scope(self.ball, self.degree, self.symbols, self.shaped)
-        scope.used, scope._shapes = self.used, list(self._shapes)
+    def behind(self, front: int, bends: Array, flats: Array) -> None:
+        """Says the shapes of symbols that stand from ``front`` on, behind those in use."""
+        self._behind = front, bends, flats
+
+    def inner(self, free: bool) -> "Scope":
+        """A scope for the body of a loop, whose symbols don't leave it; only if ``free`` are there
+        more of them."""
+        symbols = self.symbols if free else self.used
+        scope = Scope(self.ball, self.degree, symbols, self.shaped)
+        scope.used, scope._shapes, scope._behind = self.used, list(self._shapes), self._behind
         return scope
 
     def decided(self) -> Array:

@@ -65,8 +65,11 @@ def program_sizes(closed: Any) -> tuple[int, int]:
     """The largest value of a program, and how many nonlinear results it has in all."""
     largest = nonlinear = 1
     for eqn in closed.jaxpr.eqns:
-        size = max(int(np.prod(v.aval.shape)) for v in eqn.outvars)
+        size = max((int(np.prod(v.aval.shape)) for v in eqn.outvars), default=0)
         largest = max(largest, size)
+        if eqn.primitive.name == "scan":  # one round more: where the newest symbols stand
+            inside, made = program_sizes(flatten(eqn.params["jaxpr"]))
+            largest, nonlinear = max(largest, inside), nonlinear + made * (eqn.params["length"] + 1)
         if eqn.primitive.name in ("act", "mul", "dot_general", "div", "tanh", "exp", "max"):
             nonlinear += size
     return largest, nonlinear

@@ -103,12 +103,16 @@ def add_noise(form: Form, remainder: Array, scope: Scope, shape: Shape | None = 
     if scope.degree == 0 or not scope.take(count):
         err = jnp.stack([up(form.err[0] + remainder), up(form.err[1] + remainder), form.err[2]])
         return Form(form.rows, err, form.degree, form.dim, form.noise)
-    wide = layout(form, form.degree, form.dim, start)
     finite = jnp.isfinite(remainder)
     flat = jnp.where(finite, remainder, 0.0).ravel()
     new = jnp.diag(flat).reshape(count, *form.shape)
     if scope.shaped:
         scope.shape(flat, shape, count)
-    box = jnp.where(finite, wide.err[0], jnp.inf)
-    err = jnp.stack([box, up(wide.err[1] + remainder), wide.err[2]])
+    box = jnp.where(finite, form.err[0], jnp.inf)
+    err = jnp.stack([box, up(form.err[1] + remainder), form.err[2]])
+    if form.noise > start:  # symbols of other rounds of a loop stand behind
+        first = form.rows.shape[0] - form.noise + start
+        rows = form.rows.at[first : first + count].set(new)
+        return Form(rows, err, form.degree, form.dim, form.noise)
+    wide = layout(form, form.degree, form.dim, start)
     return Form(jnp.concatenate([wide.rows, new]), err, form.degree, form.dim, start + count)
