@@ -9,6 +9,7 @@ in every column. Baselines are judged on the first seed.
 Run:      python -m experiments.learn.worlds
           python -m experiments.learn.worlds --task gated
           python -m experiments.learn.worlds --task mixed3
+          python -m experiments.learn.worlds --task unused
           python -m experiments.learn.worlds --task targets
           python -m experiments.learn.worlds --model masked
           python -m experiments.learn.worlds --model transformer
@@ -31,6 +32,7 @@ from experiments.common import Outcome, Run, at_least, at_most, main
 from experiments.learn.common import POOL, made_with
 from experiments.learn.judge import Scaled, bench, judge, learn, steadiness
 from experiments.learn.targets import targets
+from experiments.learn.unused import claimed, unused
 from experiments.resumable import WorkDirectory
 from mmx_jax import explainers as ex
 from mmx_jax.learn import DESIDERATA_WEIGHTS, NetworkSettings, Recipe, Settings, weighed
@@ -103,15 +105,26 @@ TRANSFORMER: Claims = (
     ("finite-radius slope (p95)", "stability.searched_p95", "<=", 0.30),
     ("the same over that of Shapley + rescale", "over_shapley", "<=", 1.0),
 )
-CLAIMS = {"mixed": MIXED, "mixed3": MIXED, "gated": GATED, "targets": TARGETS}
-WORLDS = TASKS | {"targets": targets}
+UNUSED: Claims = (
+    *MIXED,
+    ("largest claim on the unused modality, of R", "unused.most", "<=", 0.05),
+    ("examples that name a unit of it", "unused.named", "<=", 0.0),
+)
+CLAIMS = {
+    "mixed": MIXED,
+    "mixed3": MIXED,
+    "unused": UNUSED,
+    "gated": GATED,
+    "targets": TARGETS,
+}
+WORLDS = TASKS | {"targets": targets, "unused": unused}
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(Run):
     """Which world, which model, which network, how long."""
 
-    task: Literal["mixed", "mixed3", "gated", "targets"] = "mixed"
+    task: Literal["mixed", "mixed3", "unused", "gated", "targets"] = "mixed"
     """A world of known truth."""
     model: Literal["exact", "transformer", "masked"] = "exact"
     """What is explained: the world's own function, or a network trained on its labels."""
@@ -201,6 +214,8 @@ def train_and_judge(options: Options, seed: int) -> dict[str, Any]:
     learned, took = train(options, seed, task, model)
     judged = bench(task, model, seed)
     row = judge(judged, learned) | took
+    if options.task == "unused":
+        row["unused"] = claimed(judged, learned, row["calibration"])
     if options.certifiable is not None:
         bounds = learned.network().certificate()
         # after calibration, as every other slope

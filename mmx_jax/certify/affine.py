@@ -58,12 +58,15 @@ class Ball:
 class Scope:
     """What one pass of the analysis knows: the set, the degree, and how many symbols are in use.
 
+    ``symbols`` may be used here, ``room`` is what a form has rows for; it is more within loops.
+
     ``undecided`` collects, per choice the program makes, whether it can come out otherwise
     somewhere in the set; results then follow the choice at the center and hold only there.
     """
 
     def __init__(self, ball: Ball, degree: int, symbols: int, shaped: bool = False):
         self.ball, self.degree, self.symbols = ball, degree, symbols
+        self.room = symbols
         self.used = 0
         self.undecided: list[Array] = []
         self._spreads: dict[int, Any] = {}
@@ -111,12 +114,13 @@ class Scope:
         """Says the shapes of symbols that stand from ``front`` on, behind those in use."""
         self._behind = front, bends, flats
 
-    def inner(self, free: bool) -> "Scope":
-        """A scope for the body of a loop, whose symbols don't leave it; only if ``free`` are there
-        more of them."""
-        symbols = self.symbols if free else self.used
-        scope = Scope(self.ball, self.degree, symbols, self.shaped)
-        scope.used, scope._shapes, scope._behind = self.used, list(self._shapes), self._behind
+    def inner(self, start: int, most: int | None = None) -> "Scope":
+        """A scope for the body of a loop: its symbols stand from ``start`` on, at most so many."""
+        scope = Scope(self.ball, self.degree, self.room, self.shaped)
+        scope.used = start
+        scope.symbols = self.room if most is None else start + most
+        if self.shaped:
+            scope._shapes = [self.shapes_of(start)]
         return scope
 
     def decided(self) -> Array:

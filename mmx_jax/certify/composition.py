@@ -36,9 +36,13 @@ def add(x: Any, y: Any, sign: float = 1.0) -> Form:
     x = x if isinstance(x, Form) else jnp.broadcast_to(jnp.asarray(x), shape)
     y = y if isinstance(y, Form) else jnp.broadcast_to(jnp.asarray(y), shape)
     x, y = align(as_form(x), as_form(y))
-    rows = x.rows + sign * y.rows
-    err = x.err + y.err
-    box, mag, rad = jnp.broadcast_to(err, (3, *shape))
+    # a scalar may be added to an array as it is: rows must not meet its entries
+    (rows_x, err_x), (rows_y, err_y) = (
+        [v.reshape(v.shape[0], *[1] * (len(shape) - len(f.shape)), *f.shape) for v in parts]
+        for f, parts in ((x, (x.rows, x.err)), (y, (y.rows, y.err)))
+    )
+    rows = rows_x + sign * rows_y
+    box, mag, rad = jnp.broadcast_to(err_x + err_y, (3, *shape))
     loss = gamma(2) * (mag + TINY)
     err = jnp.stack([up(box, 2) + loss, up(mag, 2), up(rad, 2) + loss])
     return Form(rows, err, x.degree, x.dim, x.noise)

@@ -5,9 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mmx_jax.certify.graph import bind, flatten, run, scan_counts
+from mmx_jax.certify.graph import bind, flatten, run, scan_counts, settle
 
-__all__ = ["evaluate", "still"]
+__all__ = ["evaluate", "still", "wide"]
 
 
 class Real:
@@ -26,46 +26,16 @@ def wide(value: Any) -> Any:
     )
 
 
-PLAIN = frozenset(
-    [
-        "abs",
-        "act",
-        "add",
-        "add_any",
-        "broadcast_in_dim",
-        "concatenate",
-        "conv_general_dilated",
-        "cumsum",
-        "div",
-        "dot_general",
-        "exp",
-        "expand_dims",
-        "gather",
-        "integer_pow",
-        "log",
-        "logsumexp",
-        "max",
-        "min",
-        "mul",
-        "neg",
-        "pad",
-        "reduce_max",
-        "reduce_sum",
-        "reshape",
-        "rev",
-        "rsqrt",
-        "scatter-add",
-        "select_n",
-        "slice",
-        "split",
-        "sqrt",
-        "square",
-        "squeeze",
-        "sub",
-        "tanh",
-        "transpose",
-    ]
+_NAMES = (
+    "abs acos acosh act add add_any asin asinh atan atan2 atanh broadcast_in_dim cbrt ceil "
+    "clamp concatenate conv_general_dilated copy cos cosh cumlogsumexp cummax cummin cumprod "
+    "cumsum digamma div dot_general dynamic_slice dynamic_update_slice erf erf_inv erfc exp "
+    "exp2 expand_dims expm1 floor gather integer_pow lgamma log log1p logistic logsumexp max "
+    "min mul neg pad pow reduce_max reduce_min reduce_prod reduce_sum reduce_window_sum rem "
+    "reshape rev round rsqrt scatter scatter-add select_n sign sin sinh slice split sqrt "
+    "square squeeze stack sub tan tanh transpose unstack"
 )
+PLAIN = frozenset(_NAMES.split())
 """Operations that constants go through in float64."""
 
 
@@ -76,6 +46,8 @@ def still(eqn: Any, operands: list[Any]) -> list[Any]:
     more than their margins.
     """
     name = eqn.primitive.name
+    if name == "scan":
+        return _scan(eqn.params, operands)
     if name == "convert_element_type" and _real(operands[0]):
         if jnp.issubdtype(eqn.params["new_dtype"], jnp.floating):
             return [wide(operands[0])]
@@ -109,24 +81,38 @@ def _real(value: Any) -> bool:
 
 
 def _scan(params: Any, operands: list[Any]) -> list[Any]:
-    """A scan in float64; a carry is real as soon as it meets a real value in the body."""
+    """A scan in float64; a carry depends on the inputs once it meets what does in the body."""
     body = flatten(params["jaxpr"])
     nc, ni = scan_counts(params)
     consts, carry, xs = operands[:nc], operands[nc : nc + ni], operands[nc + ni :]
-    # every float is taken as dependent: simpler than finding out, and values are the same
-    flags = [_real(o.value if isinstance(o, Real) else o) for o in (*carry, *xs)]
     plain = [o.value if isinstance(o, Real) else wide(o) for o in (*carry, *xs)]
+    apart = [isinstance(o, Real) for o in xs]
+    found: list[bool] = []
+
+    def outs_of(flags: list[bool], state: Any, x: Any) -> list[Any]:
+        nonlocal found
+        dependent = (*flags, *apart)
+        mixed = [Real(v) if f else v for v, f in zip((*state, *x), dependent, strict=True)]
+        outs = run(body.jaxpr, body.consts, [*consts, *mixed], _step)
+        found = [isinstance(o, Real) for o in outs]
+        return [o.value if isinstance(o, Real) else wide(o) for o in outs]
+
+    def after(flags: list[bool]) -> list[bool]:
+        first = [jax.ShapeDtypeStruct(jnp.shape(v)[1:], jnp.result_type(v)) for v in plain[ni:]]
+        jax.eval_shape(lambda state, x: outs_of(flags, state, x), plain[:ni], first)
+        return found[:ni]
+
+    flags = settle([isinstance(o, Real) for o in carry], after)
 
     def step(state: Any, x: Any) -> Any:
-        mixed = [Real(v) if f else v for v, f in zip((*state, *x), flags, strict=True)]
-        outs = run(body.jaxpr, body.consts, [*consts, *mixed], _step)
-        outs = [o.value if isinstance(o, Real) else wide(o) for o in outs]
+        outs = outs_of(flags, state, x)
         return tuple(outs[:ni]), tuple(outs[ni:])
 
     state, ys = jax.lax.scan(
         step, tuple(plain[:ni]), tuple(plain[ni:]), params["length"], params["reverse"]
     )
-    return [Real(v) if _real(v) else v for v in (*state, *ys)]
+    kinds = [*flags, *found[ni:]]
+    return [Real(v) if f else v for v, f in zip((*state, *ys), kinds, strict=True)]
 
 
 def evaluate(closed: Any, args: Any) -> list[Any]:

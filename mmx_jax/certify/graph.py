@@ -18,7 +18,7 @@ from jax.extend import core
 from mmx_jax.certify.whiles import as_scan, branches_as_choice, rounds
 from mmx_jax.errors import InputError
 
-__all__ = ["bind", "flatten", "run", "scan_counts", "source_of", "trace"]
+__all__ = ["bind", "flatten", "run", "scan_counts", "settle", "source_of", "trace"]
 
 CALLS = (
     "checkpoint",
@@ -222,3 +222,17 @@ def scan_counts(params: Any) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()  # from JAX 0.12 on
     return len(consts), len(carry)
+
+
+def settle(flags: list[bool], after: Callable[[list[bool]], list[bool]]) -> list[bool]:
+    """Which carries of a loop depend on the inputs: one that does after a round counts throughout.
+
+    Args:
+      flags: of the carries before the first round.
+      after: theirs after one round, from those before it.
+    """
+    while True:
+        new = after(flags)
+        if all(f or not n for f, n in zip(flags, new, strict=True)):
+            return flags
+        flags = [f or n for f, n in zip(flags, new, strict=True)]

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from mmx_jax.certify.affine import Form, Scope, constant, layout
-from mmx_jax.certify.graph import flatten, run, scan_counts
+from mmx_jax.certify.evaluation import wide
+from mmx_jax.certify.graph import flatten, run, scan_counts, settle
 from mmx_jax.certify.rounding import up
 
 __all__ = ["scan_rule"]
@@ -34,19 +35,22 @@ def _fold(form: Form, degree: int, dim: int, noise: int) -> Form:
 
 
 class Places:
-    """Where symbols stand: ``[outer, those of this round, those of every round]``.
+    """Where symbols stand in the body: ``[outer, those of this round, those of every round]``.
 
     Attributes:
-      outer: how many are known outside.
-      fresh: how many a round makes.
+      used: how many are in use outside.
+      outer: how many rows operands have for them: more where the loop stands in the body of another
+        one, whose symbols of other rounds come behind those in use.
+      fresh: how many a round makes at most.
       rounds: of the loop.
       kept: whether there is room for them.
       front: where those of the first round stand.
     """
 
     def __init__(self, scope: Scope, outer: int, fresh: int, rounds: int):
-        self.outer, self.fresh, self.rounds = outer, fresh, rounds
-        self.kept = fresh > 0 and outer + fresh * (rounds + 1) <= scope.symbols
+        self.used, self.outer, self.fresh, self.rounds = scope.used, outer, fresh, rounds
+        room = outer + fresh * (rounds + 1) <= scope.room
+        self.kept = fresh > 0 and room and scope.used + fresh * rounds <= scope.symbols
         self.front = outer + fresh
         self.degree, self.dim = min(scope.degree, 2), scope.ball.dim if scope.degree else 0
 
@@ -68,12 +72,18 @@ class Places:
         return Form(rows, form.err, form.degree, form.dim, form.noise)
 
     def leave(self, form: Form) -> Form:
-        """A value after the last round."""
+        """A value after the last round: the symbols of all rounds follow those in use."""
         if not self.kept:
             return form
-        first = form.rows.shape[0] - self.fresh * (self.rounds + 1)
-        rows = jnp.concatenate([form.rows[:first], form.rows[first + self.fresh :]])
-        return Form(rows, form.err, form.degree, form.dim, form.noise - self.fresh)
+        count = self.fresh * self.rounds
+        known = form.rows[: form.rows.shape[0] - self.fresh - count]
+        made = form.rows[form.rows.shape[0] - count :]
+        if self.outer == self.used:
+            rows = jnp.concatenate([known, made])
+            return Form(rows, form.err, form.degree, form.dim, form.noise - self.fresh)
+        first = known.shape[0] - self.outer + self.used
+        rows = known.at[first : first + count].set(made)
+        return Form(rows, form.err, form.degree, form.dim, self.outer)
 
     def no_shapes(self) -> Shapes:
         """Shapes of the symbols of all rounds before the first."""
@@ -98,57 +108,60 @@ def scan_rule(scope: Scope, params: Any, step: Any, operands: list[Any]) -> list
     body = flatten(params["jaxpr"])
     nc, ni = scan_counts(params)
     consts, carry, xs = operands[:nc], operands[nc : nc + ni], operands[nc + ni :]
-    # inside of another loop, whose symbols of other rounds stand behind those in use
     outer = max([scope.used, *(o.noise for o in operands if isinstance(o, Form))])
     places = Places(scope, outer, 0, params["length"])
 
     def begin(x: Any, formed: bool) -> Any:
         if not formed:
-            return x
+            return wide(x)
         return places.start(x if isinstance(x, Form) else constant(jnp.asarray(x)))
 
     def end(x: Any, formed: bool, index: Any) -> Any:
         if not formed:
-            return x
+            return wide(x)
         return places.file(x if isinstance(x, Form) else constant(jnp.asarray(x)), index)
 
     scanned = [
         jax.tree.map(lambda v: jnp.moveaxis(v, 1, 0), x) if isinstance(x, Form) else x for x in xs
     ]
 
-    def once(state: Any, x: Any, shapes: Any = None) -> tuple[Any, Any, Scope]:
-        inner = scope.inner(outer == scope.used)
-        if shapes is not None:
-            inner.behind(places.front, *shapes)
+    def once(state: Any, x: Any, inner: Scope) -> tuple[Any, Any]:
         outs = run(body.jaxpr, body.consts, [*consts, *state, *x], lambda e, o: step(inner, e, o))
-        return outs[:ni], [*outs[ni:], ~inner.decided()], inner
+        return outs[:ni], [*outs[ni:], ~inner.decided()]
 
-    flags = [isinstance(c, Form) for c in carry]
-    while True:
-        # a carry that meets a form in the body is one from the start
-        found: list[Any] = []
+    formed: list[bool] = []
+    fresh = 0
 
-        def probe(state: Any, x: Any, found: list[Any] = found) -> int:
-            new, ys, inner = once(state, x)
-            kinds = [isinstance(v, Form) for v in new], [isinstance(v, Form) for v in ys]
-            found.append((*kinds, inner.used - scope.used))
+    def after(flags: list[bool]) -> list[bool]:
+        """Runs one round abstractly: what are forms behind it, and how many symbols it makes."""
+        kinds: list[bool] = []
+
+        def probe(state: Any, x: Any) -> int:
+            nonlocal formed, fresh
+            inner = scope.inner(outer)
+            new, ys = once(state, x, inner)
+            kinds.extend(isinstance(v, Form) for v in new)
+            formed, fresh = [isinstance(v, Form) for v in ys], inner.used - outer
             return 0
 
-        first = [jax.tree.map(lambda v: v[0], x) for x in scanned]
+        first = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), scanned)
         jax.eval_shape(probe, [begin(c, f) for c, f in zip(carry, flags, strict=True)], first)
-        new, formed, fresh = found[0]
-        if all(f or not n for f, n in zip(flags, new, strict=True)):
-            break
-        flags = [f or n for f, n in zip(flags, new, strict=True)]
+        return kinds
+
+    flags = settle([isinstance(c, Form) for c in carry], after)
     places = Places(scope, outer, fresh, params["length"])
     shaped = places.kept and scope.shaped
 
     def body_step(carried: Any, x: Any) -> tuple[Any, Any]:
         (state, shapes), (index, rows) = carried, x
-        new, ys, inner = once(state, rows, shapes)
+        # forms know more symbols here than in the probe, and must not make more
+        inner = scope.inner(outer, fresh if places.kept else None)
         if shaped:
-            made = inner.shapes_of(inner.used)
-            shapes = places.file_shapes(shapes, jax.tree.map(lambda v: v[outer:], made), index)
+            inner.behind(places.front, *shapes)
+        new, ys = once(state, rows, inner)
+        if shaped:
+            made = jax.tree.map(lambda v: v[outer:], inner.shapes_of(inner.used))
+            shapes = places.file_shapes(shapes, made, index)
         state = [end(v, f, index) for v, f in zip(new, flags, strict=True)]
         return (state, shapes), [end(v, f, index) for v, f in zip(ys, formed, strict=True)]
 
@@ -161,7 +174,7 @@ def scan_rule(scope: Scope, params: Any, step: Any, operands: list[Any]) -> list
         reverse=params["reverse"],
     )
     if places.kept:
-        scope.take(places.fresh * places.rounds, shapes)
+        scope.take(fresh * places.rounds, shapes)
     stacked: list[Any] = [
         Form(jnp.moveaxis(y.rows, 0, 1), jnp.moveaxis(y.err, 0, 1), y.degree, y.dim, y.noise)
         if isinstance(y, Form)

@@ -10,10 +10,12 @@ from jax.extend.core import Literal, jaxpr_as_fun
 from jaxtyping import Array
 
 from mmx_jax.certify.affine import Ball, Scope
+from mmx_jax.certify.decisions import DECISIONS
 from mmx_jax.certify.graph import flatten, trace
 from mmx_jax.certify.interpret import chooses
 from mmx_jax.certify.lift import DIRECT, rewrite
 from mmx_jax.certify.region import Region
+from mmx_jax.certify.rules import RULES
 from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.numerics import is_inexact, is_traced
 from mmx_jax.typing import record, static
@@ -22,6 +24,9 @@ __all__ = ["METHODS", "Plan", "Program", "program_sizes"]
 
 QUADRATIC_DIM = 64
 """Up to so many moving entries products of inputs are kept: time grows with their square."""
+
+LINEAR = {"add", "add_any", "neg", "select_n", "sub", *DECISIONS}
+"""Of the operations with rules those that leave no remainder."""
 
 METHODS = ("auto", "interval", "affine", "full", "quadratic", "shaped")
 
@@ -70,7 +75,7 @@ def program_sizes(closed: Any) -> tuple[int, int]:
         if eqn.primitive.name == "scan":  # one round more: where the newest symbols stand
             inside, made = program_sizes(flatten(eqn.params["jaxpr"]))
             largest, nonlinear = max(largest, inside), nonlinear + made * (eqn.params["length"] + 1)
-        if eqn.primitive.name in ("act", "mul", "dot_general", "div", "tanh", "exp", "max"):
+        if eqn.primitive.name in RULES and eqn.primitive.name not in LINEAR:
             nonlinear += size
     return largest, nonlinear
 

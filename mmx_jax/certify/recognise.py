@@ -70,14 +70,17 @@ def _laid_out(shape: tuple[int, ...], axes: tuple[int, ...], moves: list[Any]) -
     """Whether moves put a sum over ``axes`` back beside the entries it was summed from."""
     reduced = tuple(s for i, s in enumerate(shape) if i not in axes)
     marks = np.arange(int(np.prod(reduced)), dtype=np.float32).reshape(reduced)
+    got = _moved(marks, moves)
+    wanted = np.broadcast_to(np.expand_dims(marks, axes), shape)
+    return np.ndim(got) == len(shape) and np.array_equal(np.broadcast_to(got, shape), wanted)
+
+
+def _moved(marks: np.ndarray, moves: list[Any]) -> np.ndarray:
+    """Where moves of layout put the entries of an array; evaluated while tracing."""
     got: Any = jnp.asarray(marks)
     for eqn in moves:
         got = bind(eqn, [got])[0]
-    wanted = np.broadcast_to(np.expand_dims(marks, axes), shape)
-    if np.ndim(got) != len(shape):
-        return False
-    with jax.ensure_compile_time_eval():
-        return bool(np.array_equal(np.broadcast_to(np.asarray(got), shape), wanted))
+    return np.asarray(got)
 
 
 def match_softmax(eqn: Any, matcher: Matcher) -> tuple[Any, tuple[int, ...]] | None:
@@ -129,14 +132,27 @@ def match_logsumexp(eqn: Any, matcher: Matcher) -> tuple[Any, tuple[int, ...], b
     x = _shifted(z, axes, matcher)
     if x is z:
         return None
-    # the shift that is added must be the one that was taken away
-    taken = _through_layout(_maker(z, matcher).invars[1], matcher)[0]
-    if _through_layout(eqn.invars[1], matcher)[0] is not taken:
-        return None
     keep = len(eqn.outvars[0].aval.shape) == len(exponential.aval.shape)
-    if moves and not keep:
-        return None
-    return x, axes, keep
+    shape = tuple(exponential.aval.shape)
+    with jax.ensure_compile_time_eval():
+        back = _added_back(_maker(z, matcher).invars[1], eqn.invars[1], shape, axes, keep, matcher)
+        laid = not moves or (keep and _laid_out(shape, axes, moves))
+    return (x, axes, keep) if back and laid else None
+
+
+def _added_back(
+    taken: Any, added: Any, shape: tuple[int, ...], axes: tuple[int, ...], keep: bool, matcher: Any
+) -> bool:
+    """Whether the shift that is added is the one that was taken away, at the same places."""
+    source, there = _through_layout(taken, matcher)
+    other, back = _through_layout(added, matcher)
+    if other is not source:
+        return False
+    marks = np.arange(int(np.prod(source.aval.shape)), dtype=np.float32)
+    marks = marks.reshape(source.aval.shape)
+    first, last = _moved(marks, there), _moved(marks, back)
+    last = last if keep or last.ndim == 0 else np.expand_dims(last, axes)
+    return np.array_equal(np.broadcast_to(first, shape), np.broadcast_to(last, shape))
 
 
 def match_variance(eqn: Any, matcher: Matcher) -> tuple[Any, tuple[int, ...]] | None:

@@ -52,7 +52,10 @@ def _traced(index: int, shape: tuple[int, ...], dtype: str) -> Any:
     del name
     x = jax.ShapeDtypeStruct(shape, dtype)
     args = (x,) if parameter is not None else (x, jax.ShapeDtypeStruct((), dtype))
-    return flatten(trace(fn, *args)[0], through=False)
+    try:
+        return flatten(trace(fn, *args)[0], through=False)
+    except TypeError:  # some are not defined at half precision
+        return None
 
 
 def literal(atom: Any, producers: dict[Any, Any]) -> float | None:
@@ -82,6 +85,8 @@ class Matcher:
             return None
         for index, (name, parameter, _) in enumerate(TEMPLATES):
             closed = _traced(index, tuple(aval.shape), str(aval.dtype))
+            if closed is None:
+                continue
             pattern = closed.jaxpr
             makers = {v: e for e in pattern.eqns for v in e.outvars}
             root = makers.get(pattern.outvars[0])

@@ -65,6 +65,24 @@ def test_lifting_keeps_values_and_derivatives(name):
         np.testing.assert_allclose(look(lifted), look(model), rtol=1e-4, atol=1e-5)
 
 
+def test_a_shift_that_is_added_elsewhere_is_no_logsumexp():
+    def model(inputs):
+        x = inputs["x"].reshape(4, 3)
+        top = jnp.max(x, 1)
+        inside = jnp.log(jnp.sum(jnp.exp(x - top[:, None]), 1))
+        return inside + top.reshape(2, 2).T.reshape(4)
+
+    x = {"x": jnp.arange(12.0) / 3}
+    np.testing.assert_allclose(lift(model, x)(x), model(x), rtol=1e-6)
+
+
+def test_programs_in_half_precision_are_lifted():
+    x = {"x": jnp.linspace(-1, 1, 4, dtype=jnp.bfloat16)}
+    lifted = lift(lambda inputs: jax.nn.silu(inputs["x"]), x)
+    assert "logistic" not in {e.primitive.name for e in lifted.program.eqns}
+    np.testing.assert_allclose(lifted(x), jax.nn.silu(x["x"]), rtol=0.02)
+
+
 def test_weights_stay_leaves_and_shapes_are_checked():
     model = jax.tree_util.Partial(lambda w, d: jnp.tanh(d["x"] @ w), jnp.ones((3, 2)))
     lifted = lift(model, {"x": jnp.zeros(3)})

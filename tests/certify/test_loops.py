@@ -71,7 +71,13 @@ PROGRAMS = {fn.__name__: fn for fn in (layers, summed, stacked, nested)}
 
 @pytest.mark.parametrize(
     ("name", "domain"),
-    [("layers", "full"), ("layers", "shaped"), ("summed", "shaped"), ("stacked", "quadratic")],
+    [
+        ("layers", "full"),
+        ("layers", "shaped"),
+        ("summed", "shaped"),
+        ("stacked", "quadratic"),
+        ("nested", "full"),
+    ],
 )
 def test_as_tight_as_unrolled(name, domain):
     degree, shaped = DOMAINS[domain]
@@ -122,3 +128,62 @@ def test_a_program_counts_what_every_round_makes():
     # of 3 entries each: tanh, h @ w and a product
     assert nonlinear == 1 + (ROUNDS + 1) * (1 + 3 * 3)
     assert largest >= 3
+
+
+def crowded(width):
+    """After an inner loop, whose symbols do not all fit, comes an operation that would."""
+
+    def fn(d):
+        def step(h, _):
+            g, _ = jax.lax.scan(lambda g, _: (jnp.tanh(g), None), h, None, length=4)
+            return 0.001 * g + jnp.tanh(jnp.broadcast_to(h, (width,))).sum()[None] / width, None
+
+        return jax.lax.scan(step, d["x"], None, length=1)[0] - 0.628 * d["x"]
+
+    return fn
+
+
+@pytest.mark.parametrize("width", [8, 12])
+def test_a_round_makes_no_more_symbols_than_it_has_places(width):
+    """Once it overwrote those of other rounds, and certified .15 where .29 is true."""
+    for symbols in (12, 60):
+        check(crowded(width), {"x": jnp.zeros(1)}, 2.0, degree=1, symbols=symbols)
+
+
+def test_an_inner_loop_of_its_own_beside_shapes_of_other_rounds():
+    def fn(d):
+        def step(h, _):
+            def inner(g, w):
+                return g + jnp.tanh(jnp.broadcast_to(w * d["x"], (6,))).sum()[None], None
+
+            g, _ = jax.lax.scan(inner, 0 * h, jnp.linspace(0.5, 1, 8, dtype=h.dtype))
+            return jnp.tanh(h) + 0.1 * g, None
+
+        return jax.lax.scan(step, d["x"], None, length=3)[0]
+
+    check(fn, {"x": jnp.array([0.3])}, 0.5, degree=2, shaped=True, symbols=20)
+
+
+CARRIES = {
+    "a constant beside it": lambda d: jax.lax.scan(
+        lambda c, _: ((jnp.tanh(c[0] * c[1]), c[1] * 0.9), None),
+        (d["x"], jnp.float32(1)),
+        None,
+        length=3,
+    )[0][0],
+    "arctangents of constants": lambda d: jax.lax.scan(
+        lambda h, t: (h * jnp.arctan(t), None), d["x"], jnp.linspace(0.1, 1, 4)
+    )[0],
+    "no round at all": lambda d: jax.lax.scan(
+        lambda h, w: (jnp.tanh(h @ w), None), d["x"], jnp.zeros((0, 3, 3))
+    )[0],
+}
+
+
+@pytest.mark.parametrize("name", CARRIES)
+def test_sandwiches_of_loops_hold(name):
+    """Constants in loops are computed in float64 by every pass, however they reach them."""
+    inputs = {"x": INPUTS["x"].astype(jnp.float32)}
+    found = lipschitz_bounds(lambda d: {"y": CARRIES[name](d)}, inputs, 0.05, restarts=2, steps=4)
+    (pair,) = found.point
+    assert found.certified[pair] <= 1.2 * found.searched[pair]

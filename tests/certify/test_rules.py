@@ -59,6 +59,8 @@ CASES = {
     "elu'": lambda x: act(both(x), "elu", 1, 0.3),
     "attention": lambda x: jax.nn.softmax(jnp.outer(x["a"], x["b"])) @ x["b"],
     "deep": lambda x: jnp.tanh(jnp.tanh(both(x) @ W) @ W.T),
+    "less its mean": lambda x: jnp.tanh(both(x) - both(x).mean()),
+    "scalars beside arrays": lambda x: W[:, 0] * x["b"][0] ** 2 + x["b"][0] ** 3,
     "cube": lambda x: both(x) ** 3 + (4.0 + both(x)) ** -2,
 }
 DOMAINS = [(2, 2, 64, True), (np.inf, 1, 0, False)]
