@@ -54,7 +54,7 @@ from mmx_jax.cli.console import (
     use_compilation_cache,
 )
 from mmx_jax.cli.options import mesh_of
-from mmx_jax.errors import MmxError
+from mmx_jax.errors import InputError, MmxError
 from mmx_jax.report.pictures import describe
 from mmx_jax.runs import write_json
 from mmx_jax.tasks import WORLDS, Task, identify
@@ -73,6 +73,29 @@ def prepare(model: str, task: Task, seed: int, options: Options) -> tuple[Bench,
     net, right = trained(task, seed, effort.steps, incomplete=model == "masked")
     facts = {"accuracy": right, "truth holds": identify(task, seed, 16).from_data}
     return bench(task, seed, effort, net, mesh), facts
+
+
+def checked(judged: Bench, world: str, name: str) -> Any:
+    """An explainer from another file, which may do anything, tried on all judged examples."""
+    what, part, task = f"explainer {name!r}", judged.judged, judged.task
+    wanted = {m: modality.units for m, modality in task.modalities.items()}
+    remedy = f"return finite scores {wanted} from explainer(model, inputs, target, key)"
+    try:
+        explainer = judged.explainers([name])[name]
+        scores = map_examples(
+            explainer, judged.model, part.inputs, part.targets, part.keys, in_axes=(None, 0, 0, 0)
+        )
+        shapes = {m: np.shape(score)[1:] for m, score in scores.items()}
+    except MmxError:
+        raise
+    except Exception as error:  # whatever the file does
+        problem = f"fails on {world} ({type(error).__name__}: {str(error).splitlines()[0]})"
+        raise InputError(what, problem, remedy) from error
+    if shapes != {m: (units,) for m, units in wanted.items()}:
+        raise InputError(what, f"returns scores of shapes {shapes} on {world}", remedy)
+    if not all(np.isfinite(score).all() for score in scores.values()):
+        raise InputError(what, f"returns NaN or infinity on {world}", remedy)
+    return explainer
 
 
 def drawn(judged: Bench, world: str, names: list[str]) -> dict[str, Any]:
@@ -98,7 +121,12 @@ def drawn(judged: Bench, world: str, names: list[str]) -> dict[str, Any]:
 
 
 def work(
-    options: Options, plan: Plan, place: WorkDirectory, terminal: Terminal, mine: set[str]
+    options: Options,
+    plan: Plan,
+    place: WorkDirectory,
+    terminal: Terminal,
+    mine: set[str],
+    added: set[str],
 ) -> None:
     """Measures every cell of some worlds whose file is not there."""
     todo = [entry for entry in plan.cells(options.quick) if entry[1] in mine]
@@ -123,7 +151,10 @@ def work(
                 if options.part is not None and os.getppid() != parent:
                     raise SystemExit(1)  # whoever asked for this part is gone
                 start = time.monotonic()
-                explainer = judged.explainers([name])[name]
+                if name in added:
+                    explainer = checked(judged, world, name)
+                else:
+                    explainer = judged.explainers([name])[name]
                 row = row_of(judge(judged, name, explainer)) | facts
                 if facts and not facts["truth holds"]:
                     row |= dict.fromkeys(("tpr", "fdr", "rank correlation"))
@@ -165,7 +196,7 @@ def gather(options: Options, plan: Plan, place: WorkDirectory) -> dict[str, Any]
 
 def run(options: Options) -> dict[str, Any]:
     """Measures what is missing, writes the results and the page, and returns the results."""
-    load(options.add)
+    own = load(options.add)
     plan = planned(options)
     said = {k: v for k, v in dataclasses.asdict(options).items() if k not in APART}
     added = [hashlib.sha256(file.read_bytes()).hexdigest() for file in options.add]
@@ -176,7 +207,7 @@ def run(options: Options) -> dict[str, Any]:
     terminal = Terminal()
     shares = parts(plan, options.jobs)
     if options.part is not None:
-        work(options, plan, place, terminal, shares[options.part])
+        work(options, plan, place, terminal, shares[options.part], own)
         return {}
     place.drop("COMPLETE")  # the same directory may have served a smaller plan
     helpers = [
@@ -189,7 +220,7 @@ def run(options: Options) -> dict[str, Any]:
         if any(not place.has(name) for name in plan.files(options.quick, shares[i]))
     ]
     try:
-        work(options, plan, place, terminal, shares[0])
+        work(options, plan, place, terminal, shares[0], own)
         with terminal.stage("waiting for the other processes"):
             for helper in helpers:
                 helper.wait()
@@ -197,7 +228,7 @@ def run(options: Options) -> dict[str, Any]:
         for helper in helpers:
             helper.terminate()
     # what a process that failed left undone
-    work(options, plan, place, terminal, set(plan.worlds))
+    work(options, plan, place, terminal, set(plan.worlds), own)
     results = gather(options, plan, place)
     place.write("results.json", results)
     results = place.read("results.json")
@@ -233,6 +264,7 @@ def main() -> None:
         return
     failed = [c for c in results["claims"] if not c["passed"]]
     console.print(f"{len(results['claims']) - len(failed)} of {len(results['claims'])} claims hold")
+    console.print(f"written to {options.out or 'runs'}, the page is leaderboard.html there")
     for claim in failed:
         console.print(f"[red]FAIL[/] {claim['claim']}: {claim['value']}", highlight=False)
 

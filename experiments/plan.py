@@ -109,20 +109,32 @@ class Plan:
         ]
 
 
-def load(files: tuple[Path, ...]) -> None:
-    """Adds the explainers and worlds of other files to those of the package."""
+def load(files: tuple[Path, ...]) -> set[str]:
+    """Adds the explainers and worlds of other files to those of the package.
+
+    Returns:
+      the names of the explainers.
+    """
+    added: set[str] = set()
     for file in files:
         spec = spec_from_file_location(file.stem, file) if file.is_file() else None
         if spec is None or spec.loader is None:
-            raise InputError("add", f"{file} is no Python file", "give a path that ends in .py")
+            problem = "is no Python file" if file.is_file() else "does not exist"
+            raise InputError("add", f"{file} {problem}", "give a path that ends in .py")
         module = module_from_spec(spec)
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # whatever the file does
+            problem = f"{file} fails ({type(error).__name__}: {error})"
+            raise InputError("add", problem, "mend it") from error
         found = {name: getattr(module, name, {}) for name in ("EXPLAINERS", "WORLDS")}
         if not any(found.values()):
             raise InputError("add", f"{file} adds nothing", "define EXPLAINERS or WORLDS in it")
         table.METHODS.update(found["EXPLAINERS"])
         WORLDS.update(found["WORLDS"])
         DEFAULT.extend(name for name in found["EXPLAINERS"] if name not in DEFAULT)
+        added.update(found["EXPLAINERS"])
+    return added
 
 
 def planned(options: Options) -> Plan:

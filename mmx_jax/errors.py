@@ -39,7 +39,7 @@ class UnknownNameError(InputError):
 
     def __init__(self, argument: str, name: str, known: Iterable[str]):
         known = sorted(known)
-        close = nearest(name, known)
+        close = nearest(str(name), known)
         hint = " or ".join(repr(c) for c in close)
         listed = f"Known are {', '.join(known)}" if known else "None is known"
         super().__init__(

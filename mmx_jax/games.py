@@ -57,6 +57,13 @@ def as_table(
         NaN or infinite (checked on concrete arrays).
     """
     n = players(values)
+    kind = values.dtype if isinstance(values, jax.Array) else np.asarray(values).dtype
+    if not (
+        jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer) or kind.kind == "b"
+    ):
+        raise InputError("values", f"has dtype {kind}", "give real numbers")
+    if np.size(values) == 0:
+        raise InputError("values", f"has shape {np.shape(values)}", "give at least one game")
     if limit is not None and n > limit:
         raise InputError(
             "values",
@@ -67,7 +74,7 @@ def as_table(
     if not is_traced(values) and not np.all(np.isfinite(values)):
         raise InputError("values", "holds NaN or infinite entries", "check the model's outputs")
     if isinstance(values, jax.Array):
-        return values, n, jnp
+        return values.astype(jnp.float32) if kind.kind == "b" else values, n, jnp
     return np.asarray(values, np.float64), n, np
 
 

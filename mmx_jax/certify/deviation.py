@@ -17,7 +17,7 @@ from mmx_jax.certify.lipschitz import search_starts
 from mmx_jax.certify.norms import ball_spectral
 from mmx_jax.certify.program import Plan, Program, program_sizes
 from mmx_jax.certify.ranges import parts
-from mmx_jax.certify.region import Region
+from mmx_jax.certify.region import Region, check_settings
 from mmx_jax.certify.rounding import round_down, round_up, up
 from mmx_jax.certify.search import into_ball
 from mmx_jax.numerics import is_traced
@@ -66,6 +66,7 @@ def deviation_bounds(
       memory: bytes that the largest value may take.
     """
     region = Region(inputs, radius, norm)
+    check_settings(memory, 1, samples=samples)
     call = partial(_deviations, fn, norm=norm, method=method, samples=samples, memory=memory)
     if any(is_traced(leaf) for leaf in jax.tree.leaves((region.inputs, region.radius))):
         return call(inputs, region.radius)

@@ -90,7 +90,7 @@ def _step(scope: Scope, eqn: Any, operands: list[Any]) -> list[Any]:
     else:
         raise InputError(
             "fn",
-            f"uses {name!r} (at {source_of(eqn)}), which has no rule",
+            f"or its derivative uses {name!r} (at {source_of(eqn)}), which has no rule",
             "add one with certify.add_rule, or avoid it; there are rules for "
             + ", ".join(sorted([*RULES, *_STRUCTURAL])),
         )

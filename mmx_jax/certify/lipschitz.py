@@ -22,11 +22,12 @@ from mmx_jax.certify.evaluation import evaluate
 from mmx_jax.certify.interpret import interpret
 from mmx_jax.certify.lift import lift
 from mmx_jax.certify.program import Plan, Program, program_sizes
-from mmx_jax.certify.region import Region
+from mmx_jax.certify.region import Region, check_settings
 from mmx_jax.certify.results import BROKEN, INFINITE, PROVEN, UNDEFINED, LipschitzBounds
 from mmx_jax.certify.rounding import round_down, round_up
 from mmx_jax.certify.search import climb, norm_below
 from mmx_jax.errors import InputError, UnknownNameError
+from mmx_jax.model import check_target
 from mmx_jax.numerics import derive_key, is_traced
 from mmx_jax.typing import Inputs
 
@@ -82,10 +83,7 @@ def lipschitz_bounds(
     region = Region(inputs, radius, norm)  # raises on bad input before anything is traced
     if per not in PER:
         raise UnknownNameError("per", per, PER)
-    if min(restarts, steps, splits) < 0:
-        raise InputError(
-            "restarts, steps, splits", f"are {restarts}, {steps}, {splits}", "use 0 or more"
-        )
+    check_settings(memory, restarts=restarts, steps=steps, splits=splits)
     sizes = (restarts, steps, splits, memory)
     call = partial(_sandwich, fn, norm=norm, method=method, per=per, sizes=sizes)
     if any(is_traced(leaf) for leaf in jax.tree.leaves((region.inputs, region.radius))):
@@ -218,8 +216,17 @@ def explanation_bounds(
       norm: 2 or inf.
       method: the domain.
       **settings: ``per``, ``restarts``, ``steps``, ``splits``, ``memory``.
+
+    Raises:
+      InputError: a target that the model doesn't have; see also :func:`lipschitz_bounds`.
     """
+    given: Any = explainer
+    if not callable(given):
+        raise InputError("explainer", f"is {type(explainer).__name__}", "pass a callable")
     lifted = lift(model, inputs)
+    outputs = jax.eval_shape(lifted, inputs).shape
+    if outputs and not is_traced(target):
+        check_target(target, outputs[-1])
     bounds = lipschitz_bounds(
         lambda x: explainer(lifted, x, target, key), inputs, radius, norm, method, **settings
     )

@@ -84,6 +84,8 @@ class Program:
     """A function of the real vector, flat, with its outputs side by side."""
 
     def __init__(self, fn: Callable[..., Any], region: Region, differentiated: bool = True):
+        if not callable(fn):
+            raise InputError("fn", f"is {type(fn).__name__}", "pass a function of the inputs")
         shapes = jax.eval_shape(fn, region.inputs)
         if not isinstance(shapes, dict) or not shapes:
             what = "an array" if hasattr(shapes, "shape") else f"a {type(shapes).__name__}"
@@ -95,6 +97,9 @@ class Program:
                     f"is {getattr(leaf, 'dtype', type(leaf).__name__)}",
                     "return one real array per name",
                 )
+            if not isinstance(name, str) or 0 in leaf.shape:
+                problem = f"has the key {name!r} or no entry"
+                raise InputError("fn(inputs)", problem, "return arrays under strings")
         self.names = sorted(shapes)
         ends = np.cumsum([0] + [int(np.prod(shapes[n].shape)) for n in self.names])
         self.spans = {

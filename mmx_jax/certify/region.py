@@ -11,7 +11,16 @@ from mmx_jax.certify.affine import Ball, Form
 from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.numerics import is_inexact, is_traced
 
-__all__ = ["Region"]
+__all__ = ["Region", "check_settings"]
+
+
+def check_settings(memory: Any, least: int = 0, **counts: Any) -> None:
+    """Raises where a count is no integer from ``least`` on, or the memory no positive number."""
+    for name, value in counts.items():
+        if not isinstance(value, int | np.integer) or value < least:
+            raise InputError(name, f"is {value!r}", f"use a whole number, {least} or more")
+    if not isinstance(memory, int | float | np.number) or not memory > 0:
+        raise InputError("memory", f"is {memory!r}", "use a number of bytes above 0")
 
 
 class Region:
@@ -29,8 +38,17 @@ class Region:
             raise InputError(
                 "inputs", f"is {type(inputs).__name__}", "give {modality: arrays} of one example"
             )
-        if norm not in (2, np.inf):
+        if not isinstance(norm, int | float | np.number) or norm not in (2, np.inf):
             raise InputError("norm", f"is {norm!r}", "use 2 or inf")
+        for name, value in inputs.items():
+            if not isinstance(name, str):
+                raise InputError("inputs", f"has the key {name!r}", "name modalities by strings")
+            for leaf in jax.tree.leaves(value):
+                kind = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+                if kind.kind in "cOSU":
+                    raise InputError(
+                        f"inputs[{name!r}]", f"holds {type(leaf).__name__}", "pass real arrays"
+                    )
         self.inputs = jax.tree.map(jnp.asarray, inputs)
         leaves, self._structure = jax.tree.flatten(self.inputs)
         self._leaves = leaves
@@ -44,6 +62,8 @@ class Region:
         self.names = sorted({self._owner[i] for i in self._real})
         if not self.names:
             raise InputError("inputs", "hold integers only", "bounds need real inputs")
+        if not any(leaves[i].size for i in self._real):
+            raise InputError("inputs", "hold no number", "pass arrays that are not empty")
         self.radius = self._radii(radius, sorted(inputs))
         ends = np.cumsum([0] + [leaves[i].size for i in self._real])
         self._places = {
@@ -67,9 +87,10 @@ class Region:
                 raise UnknownNameError("radius for modality", name, known)
             if is_traced(value):
                 continue
-            if np.ndim(value) or not np.isfinite(value) or value < 0:
+            number = isinstance(value, int | float | np.number) or hasattr(value, "dtype")
+            if not number or np.ndim(value) or not np.isfinite(value) or value < 0:
                 raise InputError(
-                    f"radius[{name!r}]", f"is {value}", "use a finite number, 0 or above"
+                    f"radius[{name!r}]", f"is {value!r}", "use a finite number, 0 or above"
                 )
             if value > 0 and name not in self.names:
                 raise InputError(

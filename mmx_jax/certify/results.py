@@ -56,7 +56,7 @@ class LipschitzBounds:
             if worst == BROKEN:
                 raise CertificateError(
                     f"({pair[0]} <- {pair[1]}): point <= searched <= certified does not hold; "
-                    "this is a defect of the package, please report it"
+                    "unless you added a rule, this is a defect of the package, please report it"
                 )
             if worst == INFINITE:
                 raise CertificateError(

@@ -28,6 +28,7 @@ from mmx_jax.certify.composition import add, bilinear, scale, unary, wide
 from mmx_jax.certify.decisions import DECISIONS
 from mmx_jax.certify.softmax import logsumexp_rule
 from mmx_jax.certify.solves import triangular_solve_rule
+from mmx_jax.errors import InputError
 
 __all__ = ["RULES", "add_rule", "bilinear", "linear", "unary"]
 
@@ -37,7 +38,17 @@ RULES: dict[str, Rule] = {}
 
 
 def add_rule(name: str, rule: Rule) -> None:
-    """Adds (or replaces) the rule of the primitive called ``name``."""
+    """Adds (or replaces) the rule of the primitive called ``name``.
+
+    Sandwiches of :func:`~mmx_jax.certify.lipschitz_bounds` catch many wrong rules, not all.
+
+    Raises:
+      InputError: a name that is no string, or a rule that can't be called.
+    """
+    if not isinstance(name, str):
+        raise InputError("name", f"is {name!r}", "use the name of a primitive")
+    if not callable(rule):
+        raise InputError("rule", f"is {type(rule).__name__}", "pass rule(scope, params, *operands)")
     RULES[name] = rule
 
 

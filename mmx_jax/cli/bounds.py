@@ -23,7 +23,8 @@ VACUOUS = 10.0
 """A certified bound of more than so many times the searched one says nothing."""
 
 _REASONS = {
-    1: "no finite bound: within the radius an operation meets a pole, or the explanation jumps",
+    1: "no finite bound: within the radius an operation meets a pole, or the explanation jumps; "
+    "a smaller radius or a tighter method may give one",
     2: "the sandwich is broken: a defect of the package, please report it",
     3: "the explanation has no finite derivative at the example",
 }

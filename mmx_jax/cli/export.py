@@ -39,7 +39,8 @@ class Export:
     same command writes the same bytes.
 
     Attributes:
-      world: Its name, for example mixed, sarcasm or tabular-graphs; mmx audit --help lists them.
+      world: Its name, for example mixed, sarcasm or tabular-graphs: any task that mmx audit --help
+        lists but the digits, whose truth is not known.
       out: A directory that is absent or empty; by default a new one beside you.
       seed: Of the world's parameters and its examples.
       train: Examples to train on.
@@ -120,9 +121,25 @@ Where a set is the truth any copy would do; every copy is marked relevant.
 **Information about the label (BROJA, bits).** {told}.
 
 **Arrays** of train.npz, validation.npz and test.npz; model.npz and world.json hold the exact model:
-markers, strengths and terms.
+markers, strengths and terms. Units are in reading order (an image's patches row by row).
 
 {arrays}
+
+- `outputs`: the exact model's probabilities of the classes; what follows is about class {target}.
+- `games/values`: that probability where only some modalities are there: bit m of the column says
+  that the m-th of them, in alphabetical order, is. `games/moebius` and `games/shapley/NAME` are its
+  Moebius coefficients and Shapley values, which add up to what all modalities change.
+- `contributions/NAME`: exact Shapley values of the units of one modality while all others are
+  there. They add up to what removing this modality changes, so over modalities that interact they
+  add up to more, or less, than all change together.
+- `relevant/NAME`: the units that matter, every copy of them; `set_only`: whether only a set of them
+  is the truth; `pairs/A*B`: the units of two modalities that interact on the scale of log-odds.
+- `mode`: the kind of example, counted from 0 in the order above; `optimal`: the Bayes-optimal
+  probability of class 1.
+
+In world.json `digests` are of the arrays, whatever file they are in; those of the files are in
+SHA256SUMS. The `sign` of a place says what its marker carries: `y` the label, `-y` its opposite, a
+letter a random bit, `+` and `-` always the same.
 
 **How the truth was checked.** Relevant units and interacting pairs were found again by playing all
 coalitions of the units that the exact model reads.

@@ -51,7 +51,7 @@ class Train:
         was.
       certifiable: A network whose slope is proven to be at most L everywhere, of the output's range
         per unit of the data; 3 is a good first choice. By default none is proven.
-      steps: Of training; by default 1500, with --quick 600.
+      steps: Of training, rounded up to whole hundreds; by default 1500, with --quick 600.
       batch: Examples per step.
       dim: Width of the network.
       learning_rate: Its peak.

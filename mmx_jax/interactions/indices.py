@@ -63,10 +63,12 @@ class Interactions:
     players: int = static()
     index: str = static()
 
-    def __getitem__(self, coalition: int | tuple[int, ...]) -> Float[ArrayLike, "*batch"]:
+    def __getitem__(
+        self, coalition: int | np.integer | tuple[int, ...]
+    ) -> Float[ArrayLike, "*batch"]:
         """The values ``[...]`` of one coalition."""
         wanted: tuple[int, ...] = (
-            (coalition,) if isinstance(coalition, int) else tuple(sorted(coalition))
+            tuple(sorted(coalition)) if isinstance(coalition, tuple) else (int(coalition),)
         )
         if wanted not in self.subsets:
             raise InputError(
@@ -179,8 +181,9 @@ def harsanyi_share(values: Num[ArrayLike, "*batch coalitions"]) -> Float[ArrayLi
     """Percent of the game that is interaction: the calibrated companion of InterSHAP.
 
     ``100 sum_{|S|>1} |m(S)| / sum_{|S|>0} |m(S)|`` with m the dividends, averaged over the leading
-    axes first. It is 0 for additive games and 100 for parity of any number of players, where
-    InterSHAP gives ``50 M / (M - 1)``.
+    axes first. It is 0 for additive games and 100 for parity of any number of players (nothing is
+    known until all are present: 0 for every other coalition), where InterSHAP gives
+    ``50 M / (M - 1)``.
 
     Args:
       values: games ``[..., 2**n]``; leading axes are examples of one population.
@@ -251,5 +254,5 @@ def _bitmasks(sets: tuple[tuple[int, ...], ...]) -> np.ndarray:
 
 
 def _check_order(order: int, n: int) -> None:
-    if not 1 <= order <= n:
-        raise InputError("order", f"is {order} for {n} players", f"use 1 to {n}")
+    if not isinstance(order, int | np.integer) or not 1 <= order <= n:
+        raise InputError("order", f"is {order!r} for {n} players", f"use 1 to {n}")

@@ -66,7 +66,7 @@ def pid(joint: Num[ArrayLike, "..."], unit: str = "bits", solver: str = "newton"
     [0.3113, 0.0, 0.0, 0.5]
     """
     p = np.asarray(joint, np.float64)
-    if p.ndim != 3:
+    if p.ndim != 3 or 0 in p.shape:
         raise InputError("joint", f"has shape {p.shape}", "give [X1, X2, Y]")
     if not np.all(np.isfinite(p)) or p.min() < 0 or p.sum() <= 0:
         raise InputError(
@@ -90,9 +90,9 @@ def joint_distribution(x1: ArrayLike, x2: ArrayLike, y: ArrayLike) -> Float[np.n
     >>> joint_distribution(np.array([0, 1]), np.array([5, 5]), np.array([2, 3])).shape
     (2, 1, 2)
     """
-    sizes = {len(np.asarray(v)) for v in (x1, x2, y)}
-    if len(sizes) != 1 or sizes == {0}:
-        raise InputError("x1, x2, y", f"have {sorted(sizes)} examples", "give one value each")
+    shapes = {np.shape(v) for v in (x1, x2, y)}
+    if len(shapes) != 1 or len(min(shapes)) != 1 or min(shapes) == (0,):
+        raise InputError("x1, x2, y", f"have shapes {sorted(shapes)}", "give [examples] each")
     codes = [np.unique(np.asarray(v), return_inverse=True) for v in (x1, x2, y)]
     counts = np.zeros([len(values) for values, _ in codes])
     np.add.at(counts, tuple(index.reshape(-1) for _, index in codes), 1.0)

@@ -65,11 +65,17 @@ class Demands:
     pairs: int = 2
 
     def __post_init__(self) -> None:
-        """Raises where a constant is negative, NaN or infinite."""
+        """Raises where a constant is negative, NaN or infinite, or demands the impossible."""
         for field in dataclasses.fields(self):
             number = getattr(self, field.name)
             if not 0 <= number < float("inf"):
                 raise InputError(field.name, f"is {number}", "use a finite number, 0 or above")
+        for name in ("alpha", "necessity", "smallest", "largest", "null", "stray"):
+            if getattr(self, name) > 1:
+                raise InputError(name, f"is {getattr(self, name)}", "use a share, 0 to 1")
+        if self.over < self.alpha:
+            problem = f"is {self.over}, below alpha {self.alpha}"
+            raise InputError("over", problem, "allow at least what alpha demands")
 
 
 def interactions(evidence: Evidence, names: list[str]) -> dict[str, Float[Array, ""]]:

@@ -240,6 +240,36 @@ def test_bad_input_says_what_to_do():
         lipschitz_bounds(lambda d: {"y": called_back(d["a"])}, x, 0.1, restarts=0)
 
 
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"memory": np.nan},
+        {"memory": -1},
+        {"splits": -1},
+        {"radius": "0.1"},
+        {"radius": None},
+        {"inputs": {"a": jnp.zeros(0)}},
+        {"inputs": {"a": jnp.zeros(2, complex)}},
+        {"fn": lambda d: {"y": d["a"][:0]}},
+    ],
+)
+def test_arguments_are_named(settings):
+    fn = lambda d: {"y": jnp.tanh(d["a"])}  # noqa: E731
+    given = {"fn": fn, "inputs": {"a": jnp.ones(2)}, "radius": 0.1} | settings
+    (name,) = settings
+    with pytest.raises(InputError, match=name):
+        lipschitz_bounds(**given)
+    with pytest.raises(InputError, match="samples is 0"):
+        deviation_bounds(fn, {"a": jnp.ones(2)}, 0.1, samples=0)
+
+
+def test_targets_are_checked():
+    model, x = net()
+    with pytest.raises(InputError, match="target is 7"):
+        explanation_bounds(model, gradient, x, 7, None, 0.1, **QUICK)
+
+
 def called_back(x):
     return jax.pure_callback(np.tanh, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
 

@@ -187,3 +187,18 @@ def test_bad_settings():
         shapley_interactions(np.zeros(4), 3)
     with pytest.raises(UnknownNameError, match="did you mean 'k-SII'"):
         shapley_interactions(np.zeros(4), 2, "kSII")
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [(np.zeros((0, 4)), "give at least one game"), (np.zeros(4, complex), "give real numbers")],
+)
+def test_what_is_no_game_is_told(values, message):
+    with pytest.raises(InputError, match=message):
+        shapley_interactions(values)
+
+
+def test_players_may_be_numpy_integers():
+    found = shapley_interactions(np.array([0.0, 1.0, 2.0, 7.0]))
+    assert found[np.int64(1)] == found[1] == 4

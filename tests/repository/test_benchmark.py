@@ -17,6 +17,7 @@ import tyro
 
 from experiments import benchmark, plan
 from experiments.blindness import blindness
+from experiments.cell import Effort, bench
 from experiments.leaderboard import render
 from experiments.ranking import METRICS, agreement, beaten, board, not_beaten
 from experiments.resumable import WorkDirectory
@@ -163,13 +164,15 @@ def test_files_add_explainers_and_worlds(tmp_path, monkeypatch):
     file.write_text(
         "EXPLAINERS = {'mine': lambda m, s: None}\nWORLDS = {'tiny': lambda seed: None}\n"
     )
-    plan.load((file,))
+    assert plan.load((file,)) == {"mine"}
     chosen = plan.planned(plan.Options(worlds="tiny", explainers="mine,truth", quick=True))
     assert chosen == plan.Plan(("tiny",), ("mine", "truth"), ("exact", "trained"), (1000,))
     (tmp_path / "empty.py").write_text("")
+    (tmp_path / "broken.py").write_text("EXPLAINERS = {")
     for given, message in (
         (tmp_path / "empty.py", "adds nothing"),
-        (tmp_path / "no.py", "no Python"),
+        (tmp_path / "no.py", "does not exist"),
+        (tmp_path / "broken.py", r"fails \(SyntaxError"),
     ):
         with pytest.raises(InputError, match=message):
             plan.load((given,))
@@ -177,6 +180,41 @@ def test_files_add_explainers_and_worlds(tmp_path, monkeypatch):
         plan.planned(plan.Options(worlds="xorr"))
     with pytest.raises(InputError, match="trained_seeds is 0: use 1 or more"):
         plan.planned(plan.Options(trained_seeds=0))
+
+
+MINE = """
+import jax.numpy as jnp
+
+class Mine:
+    evaluations = 1
+
+    def __init__(self, scores):
+        self.scores = scores
+
+    def __call__(self, model, inputs, target, key=None):
+        return self.scores(inputs)
+
+EXPLAINERS = {"mine": MADE}
+"""
+NAN = "{n: jnp.full(v.units, jnp.nan) for n, v in m.items()}"
+WRONG = {
+    "lambda m: None": "takes 1 positional argument but 2 were given",
+    "lambda m, s: Mine(lambda x: {'image': x['image'][0, :3]})": "scores of shapes",
+    f"lambda m, s: Mine(lambda x: {NAN})": "NaN",
+    "lambda m, s: Mine(lambda x: x['sound'])": "KeyError",
+}
+
+
+@pytest.mark.parametrize("made", WRONG)
+def test_a_wrong_explainer_is_named_with_what_is_wrong(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "DEFAULT", list(plan.DEFAULT))
+    monkeypatch.setattr(plan.table, "METHODS", dict(plan.table.METHODS))
+    (tmp_path / "mine.py").write_text(MINE.replace("MADE", made))
+    plan.load((tmp_path / "mine.py",))
+    judged = bench(WORLDS["xor"](0), 0, Effort(2, 2))
+    with pytest.raises(InputError, match=r"explainer 'mine'.*xor") as raised:
+        benchmark.checked(judged, "xor", "mine")
+    assert WRONG[made] in str(raised.value)
 
 
 def test_the_file_of_the_readme_adds_an_explainer_and_a_world(tmp_path, monkeypatch):
