@@ -55,7 +55,15 @@ def scale(x: Form, factor: Array, absolute: Array | None = None) -> Form:
 
 
 def unary(x: Form, scope: Scope, name: str, order: int = 0, a: float = 0.0) -> Form:
-    """Derivative ``order`` of a nonlinear function of a form, by its best polynomial model."""
+    """Derivative ``order`` of a nonlinear function of a form, by its best polynomial model.
+
+    Args:
+      x: the argument.
+      scope: of the analysis.
+      name: one of :data:`~mmx_jax.certify.derivatives.NAMES`: tanh, exp, log, sin, gelu, power ...
+      order: 0 for the function itself.
+      a: its parameter where it has one: the slope of leaky_relu and elu, the exponent of power.
+    """
     linear, rest, low, high = spread(x, scope)
     inner = shape_of(x, scope)
     alike = None

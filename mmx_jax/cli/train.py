@@ -111,6 +111,10 @@ class Train:
         if self.resume and self.out is None:
             raise InputError("resume", "is given without --out", "name the directory of the run")
         one_of_two(self)
+        if self.steps is not None and self.steps < 1:
+            raise InputError("steps", f"is {self.steps}", "use 1 or more")
+        if self.certifiable is not None and not 0 < self.certifiable < float("inf"):
+            raise InputError("certifiable", f"is {self.certifiable}", "use a slope above 0")
         out = free_name("mmx-train") if self.out is None else self.out
         if self.resume:
             read_config(out)

@@ -145,6 +145,10 @@ def test_mistakes_are_told_before_anything_is_trained(refused, folder):
     told = refused("train", *SMALL, "--slope", ".01", "--out", "new")
     assert "contradict each other" in told
     assert "allow a slope of at least" in told
+    assert "steps is 0: use 1 or more" in refused("train", *OWN, "--steps", "0", "--out", "new")
+    told = refused("train", *SMALL, "--certifiable", "-1", "--out", "new")
+    assert "certifiable is -1.0: use a slope above 0" in told
+    assert "alpha is 2.0: use a share" in refused("train", *SMALL, "--alpha", "2", "--out", "new")
     assert not (folder / "new").exists()
 
 
