@@ -1,6 +1,7 @@
 """The leaderboard: every explainer on every world, judged by desiderata, truth and others' metrics.
 
     python -m experiments.benchmark --out runs/benchmark            (exact and trained, 5 seeds)
+    python -m experiments.benchmark --models masked                 (trained with units removed)
     python -m experiments.benchmark --quick --out runs/quick        (1 seed, few examples)
 
 Cell by cell in a work directory: stopped or killed at any moment, the same command goes on, and
