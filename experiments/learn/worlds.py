@@ -48,7 +48,7 @@ itself, and between them, where the explanation must change by as much as influe
 STEADY = 10.0
 """So many times the usual weight have the losses around the data of a transformer."""
 
-STEPS = {"mixed3": 2500, "targets": 2500, "masked": 3000}
+STEPS = {"mixed3": 2500, "unused": 2500, "targets": 2500, "masked": 3000}
 """Of training where 1000 don't do: redundant copies were missed or falsely named on some seeds,
 and explanations of a masked transformer were steeper."""
 
