@@ -64,6 +64,9 @@ def render(results: dict[str, Any], pictures: list[dict[str, Any]], command: str
 
 def _findings(results: dict[str, Any]) -> list[dict[str, str]]:
     claims = results["claims"]
+    if not claims:
+        text = "Without the truth of exact models explainers are compared with each other only."
+        return [{"kind": "", "text": text}]
     held = sum(c["passed"] for c in claims)
     out = [
         {
