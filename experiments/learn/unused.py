@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import mmx_jax as mmx
+from experiments.beside import explain
 from experiments.learn.judge import Bench
-from mmx_jax.gates import flatten, own_set
+from mmx_jax.gates import flatten, own_set, unflatten
 from mmx_jax.tasks import Task, mixed, mixed3
 from mmx_jax.tasks.algebra import Place
 from mmx_jax.tasks.world import world
@@ -42,15 +42,11 @@ def claimed(bench: Bench, explainer: Explainer, scale: float) -> dict[str, float
       ``most``: the largest sum of absolute scores over all judged examples, calibrated, of R;
       ``named``: the share of examples in whose own set a frame of it stands.
     """
-    part = bench.judged
-    axes = (None, 0, 0, 0)
-    scores = mmx.map_examples(
-        explainer, bench.model, part.inputs, part.targets, part.keys, in_axes=axes
-    )
+    scores = explain(explainer, bench.model, bench.judged, None)
     most = scale * np.max(np.sum(np.abs(scores[NEVER]), -1)) / bench.spread
+    units = {name: score.shape[-1] for name, score in scores.items()}
 
     def frames(one: Any) -> Any:
-        where = jax.tree.map(jnp.zeros_like, one) | {NEVER: jnp.ones_like(one[NEVER])}
-        return jnp.any(own_set(flatten(one)) & (flatten(where) > 0))
+        return jnp.any(unflatten(own_set(flatten(one)), units)[NEVER])
 
     return {"most": float(most), "named": float(np.mean(jax.vmap(frames)(scores)))}

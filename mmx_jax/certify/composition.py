@@ -29,20 +29,11 @@ def wide(x: Any) -> Array:
 
 def add(x: Any, y: Any, sign: float = 1.0) -> Form:
     """``x + sign y`` with ``sign`` 1 or -1; constants may be added to forms."""
-    shape = jnp.broadcast_shapes(
-        jnp.shape(x) if not isinstance(x, Form) else x.shape,
-        jnp.shape(y) if not isinstance(y, Form) else y.shape,
-    )
-    x = x if isinstance(x, Form) else jnp.broadcast_to(jnp.asarray(x), shape)
-    y = y if isinstance(y, Form) else jnp.broadcast_to(jnp.asarray(y), shape)
     x, y = align(as_form(x), as_form(y))
-    # a scalar may be added to an array as it is: rows must not meet its entries
-    (rows_x, err_x), (rows_y, err_y) = (
-        [v.reshape(v.shape[0], *[1] * (len(shape) - len(f.shape)), *f.shape) for v in parts]
-        for f, parts in ((x, (x.rows, x.err)), (y, (y.rows, y.err)))
-    )
-    rows = rows_x + sign * rows_y
-    box, mag, rad = jnp.broadcast_to(err_x + err_y, (3, *shape))
+    shape = jnp.broadcast_shapes(x.shape, y.shape)
+    x, y = (linear_map(form, lambda v: jnp.broadcast_to(v, shape)) for form in (x, y))
+    rows = x.rows + sign * y.rows
+    box, mag, rad = x.err + y.err
     loss = gamma(2) * (mag + TINY)
     err = jnp.stack([up(box, 2) + loss, up(mag, 2), up(rad, 2) + loss])
     return Form(rows, err, x.degree, x.dim, x.noise)

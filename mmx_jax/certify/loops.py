@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from mmx_jax.certify.affine import Form, Scope, constant, layout
+from mmx_jax.certify.affine import Form, Scope, layout
+from mmx_jax.certify.composition import as_form
 from mmx_jax.certify.evaluation import wide
 from mmx_jax.certify.graph import flatten, run, scan_counts, settle
 from mmx_jax.certify.rounding import up
@@ -114,12 +115,12 @@ def scan_rule(scope: Scope, params: Any, step: Any, operands: list[Any]) -> list
     def begin(x: Any, formed: bool) -> Any:
         if not formed:
             return wide(x)
-        return places.start(x if isinstance(x, Form) else constant(jnp.asarray(x)))
+        return places.start(as_form(x))
 
     def end(x: Any, formed: bool, index: Any) -> Any:
         if not formed:
             return wide(x)
-        return places.file(x if isinstance(x, Form) else constant(jnp.asarray(x)), index)
+        return places.file(as_form(x), index)
 
     scanned = [
         jax.tree.map(lambda v: jnp.moveaxis(v, 1, 0), x) if isinstance(x, Form) else x for x in xs
