@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
 from mmx_jax.errors import InputError
+from mmx_jax.typing import record, static
 
 __all__ = [
     "accumulate",
@@ -156,6 +157,7 @@ def example_mesh(devices: int | None = None) -> Mesh:
 @partial(jax.jit, static_argnums=(1, 2))
 def _run(fn: Any, in_axes: tuple[Any, ...], mesh: Mesh | None, args: tuple[Any, ...]) -> PyTree:
     mapped = jax.vmap(fn, in_axes)
+    args = jax.tree.map(_as_keys, args, is_leaf=lambda x: isinstance(x, _KeyData))
     if mesh is None:
         return mapped(*args)
     specs = tuple(P() if axis is None else P("examples") for axis in in_axes)
@@ -223,8 +225,9 @@ def map_examples(
     waiting: PyTree = None
     for start in range(0, total, size):
         stop = min(start + size, total)
-        # padding repeats the last example
-        rows = np.minimum(np.arange(start, start + size), total - 1)
+        rows: Any = slice(start, stop)
+        if stop - start < size:  # padding repeats the last example
+            rows = np.minimum(np.arange(start, start + size), total - 1)
         args = tuple(
             b if axis is None else jax.tree.map(lambda leaf, rows=rows: _take(leaf, rows, mesh), b)
             for b, axis in zip(batches, axes, strict=True)
@@ -242,19 +245,33 @@ def map_examples(
     return jax.tree.map(lambda *parts: np.concatenate(parts), *done)
 
 
+@record
+class _KeyData:
+    """Typed keys by what they hold: indexing typed keys takes longer than a small network."""
+
+    data: Any
+    impl: Any = static()
+
+
+def _as_keys(leaf: Any) -> Any:
+    held = isinstance(leaf, _KeyData)
+    return jax.random.wrap_key_data(leaf.data, impl=leaf.impl) if held else leaf
+
+
 def _on_host(leaf: Any) -> Any:
     """An array in a CPU's memory as NumPy's, which compiles nothing to be cut into chunks."""
     if (
         isinstance(leaf, jax.Array)
         and leaf.is_fully_addressable
         and all(device.platform == "cpu" for device in leaf.devices())
-        and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     ):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return _KeyData(np.asarray(jax.random.key_data(leaf)), jax.random.key_impl(leaf))
         return np.asarray(leaf)
     return leaf
 
 
-def _take(leaf: Any, rows: np.ndarray, mesh: Mesh | None) -> Any:
+def _take(leaf: Any, rows: np.ndarray | slice, mesh: Mesh | None) -> Any:
     part = leaf[rows]
     if mesh is None:
         return part

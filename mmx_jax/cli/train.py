@@ -229,6 +229,8 @@ class Train:
             if limits:
                 console.print(f"constraints: {', '.join(limits)}")
         network = trained.best.network()
+        for name, _ in getattr(network, "unread", ()):
+            console.print(f"{escape(name)} never moved the output: it scores 0, by construction")
         if self.certifiable is not None:
             bounds = network.certificate()  # pyright: ignore[reportAttributeAccessIssue]
             console.print(f"certified slope: {float(bounds['all']):.4g}, everywhere")

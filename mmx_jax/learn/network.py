@@ -18,12 +18,14 @@ from jaxtyping import Array, Float, PyTree
 
 from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError
-from mmx_jax.gates import unflatten
 from mmx_jax.learn.units import UnitEncoder
 from mmx_jax.modality import Modality
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 
 __all__ = ["ExplainerNetwork", "LearnedExplainer", "as_explainer"]
+
+Units = dict[str, Float[Array, "_ dim"]]
+"""The unit vectors of each modality."""
 
 
 class Round(nnx.Module):
@@ -46,13 +48,11 @@ class Round(nnx.Module):
         self.turn = nnx.Linear(dim, dim, rngs=rngs)
         self.out = nnx.Linear(dim, dim, rngs=rngs)
 
-    def __call__(
-        self, units: Float[Array, "all_units dim"], summary: Float[Array, "summary"]
-    ) -> Float[Array, "all_units dim"]:
+    def __call__(self, units: Units, summary: Float[Array, "summary"]) -> Units:
         """The unit vectors after the round."""
         context = jax.nn.gelu(self.context(summary))
-        said = jax.nn.gelu(self.own(units) + self.shared(context))
-        return units + self.out(said * (1.0 + self.turn(context)))
+        shared, turn = self.shared(context), 1.0 + self.turn(context)
+        return {n: h + self.out(jax.nn.gelu(self.own(h) + shared) * turn) for n, h in units.items()}
 
 
 class ExplainerNetwork(nnx.Module):
@@ -113,24 +113,22 @@ class ExplainerNetwork(nnx.Module):
 
     def __call__(self, inputs: Inputs, target: Target) -> Scores:
         """Scores ``{m: [units_m]}`` of one example."""
-        counts = dict(self.units)
         goal = self.target(jnp.asarray(target))
-        codes = jnp.concatenate([self.encoders[n](inputs[n]) for n in counts])
-        units = codes + self.enter(jax.nn.gelu(codes))
+        codes = {name: self.encoders[name](inputs[name]) for name, _ in self.units}
+        # a modality apart from the others all the way: joining and cutting them took a tenth
+        units = {name: h + self.enter(jax.nn.gelu(h)) for name, h in codes.items()}
 
-        def summary(units: Array) -> Array:
-            parts = unflatten(units, counts)
-            pooled = [pool(parts[n], 0) for n in counts for pool in (jnp.mean, jnp.max)]
+        def summary(units: Units) -> Array:
+            pooled = [pool(h, 0) for h in units.values() for pool in (jnp.mean, jnp.max)]
             return jnp.concatenate([*pooled, goal])
 
         for mix in self.rounds:
             units = mix(units, summary(units))
-        heads = unflatten(self.allocate(units), counts)
         masses = self.scale * self.mass(jax.nn.gelu(self.weigh(summary(units))))
-        masses = masses.reshape(len(counts), -1)
+        masses = masses.reshape(len(units), -1)
         return {
-            name: jnp.sum(masses[i] * jax.nn.softmax(heads[name], 0), -1)
-            for i, name in enumerate(counts)
+            name: jnp.sum(masses[i] * jax.nn.softmax(self.allocate(h), 0), -1)
+            for i, (name, h) in enumerate(units.items())
         }
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from mmx_jax.learn.origin import check_origin, describe_modalities, describe_mod
 from mmx_jax.learn.preparation import allowed_slope, draw_pool
 from mmx_jax.learn.settings import Settings
 from mmx_jax.learn.train import Progress, Trained, train_explainer
+from mmx_jax.learn.unread import BesideUnread, unread_modalities
 from mmx_jax.mapping import map_examples
 from mmx_jax.modality import Modality
 from mmx_jax.typing import Inputs, Model
@@ -88,6 +89,7 @@ def build_network(
     outputs: int,
     spread: float,
     seed: int = 0,
+    unread: Sequence[str] = (),
 ) -> nnx.Module:
     """A fresh network.
 
@@ -97,7 +99,12 @@ def build_network(
       outputs: of the model.
       spread: the range R of v, in which its scores and certificate are counted.
       seed: of the weights.
+      unread: modalities that the model never reads; they score zero.
     """
+    if unread:
+        read = {n: m for n, m in modalities.items() if n not in unread}
+        units = {n: modalities[n].units for n in unread}
+        return BesideUnread(build_network(settings, read, outputs, spread, seed), units)
     rngs = nnx.Rngs(seed)
     if settings.kind == "free":
         # a power of 2, so that models of about the same range share a compiled program
@@ -133,6 +140,9 @@ def fit(
     progress: Progress | None = None,
 ) -> Trained:
     """Trains an explainer of a model on the desiderata.
+
+    A modality that never moves the model, on the held-out examples and the pool, scores zero by
+    construction (:mod:`mmx_jax.learn.unread`); ``config.json`` names it.
 
     Args:
       model: from inputs to outputs; it may hold any arrays as leaves.
@@ -171,6 +181,8 @@ def fit(
     pool = None
     if recipe.pool:
         pool = draw_pool(gates, model, sample, recipe.pool, recipe.settings, fixed, pairs)
+    known = [held.evidence] + ([] if pool is None else [pool.evidence])
+    unread = unread_modalities(sorted(modalities), spread, *known)
     objective = Desiderata(
         gates,
         model,
@@ -193,10 +205,13 @@ def fit(
         "modalities": describe_modalities(modalities),
         "outputs": int(outputs.shape[-1]),
         "spread": spread,
+        "unread": unread,
         "model": describe_model(model, held_out),
     }
     return train_explainer(
-        build_network(recipe.network, modalities, outputs.shape[-1], spread, recipe.settings.seed),
+        build_network(
+            recipe.network, modalities, outputs.shape[-1], spread, recipe.settings.seed, unread
+        ),
         objective,
         sample if pool is None else pool,
         recipe.balance,
@@ -231,7 +246,10 @@ def load(
     about = _about(directory)
     check_origin(about, modalities, model, directory)
     network = NetworkSettings(**about["network"])
-    fresh = as_explainer(build_network(network, modalities, about["outputs"], about["spread"]))
+    unread = about.get("unread", ())
+    fresh = as_explainer(
+        build_network(network, modalities, about["outputs"], about["spread"], unread=unread)
+    )
     with Checkpoints(directory) as saved:
         state = saved.restore(BEST, fresh.state)[1]
     return LearnedExplainer(jax.tree.map(jnp.asarray, state), fresh.graphdef)
