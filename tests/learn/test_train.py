@@ -1,9 +1,11 @@
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -50,12 +52,15 @@ def fingerprint(process):
     return out.split("digest ")[1].strip()
 
 
-def test_killed_and_resumed_training_ends_with_the_same_bits(start, tmp_path):
+def test_training_killed_at_a_random_moment_and_resumed_ends_with_the_same_bits(start, tmp_path):
     process = start(tmp_path / "run", "--pause", 0.5)
     assert process.stdout is not None
     for line in process.stdout:
-        if line.strip() == "step 128":
+        if line.strip() == "step 64":
             break
+    moment = random.SystemRandom().uniform(0, 1.8)  # four pauses are 2 seconds
+    print(f"killed {moment:.3f} seconds after step 64")
+    time.sleep(moment)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "run" / "COMPLETE").exists()
