@@ -30,11 +30,12 @@ import tyro
 from experiments.cell import trained
 from experiments.common import Outcome, Run, at_least, at_most, main
 from experiments.learn.common import POOL, made_with
-from experiments.learn.judge import Scaled, bench, judge, learn, steadiness
+from experiments.learn.judge import Bench, Scaled, bench, judge, learn, steadiness
 from experiments.learn.targets import targets
 from experiments.learn.unused import claimed, unused
 from experiments.resumable import WorkDirectory
 from mmx_jax import explainers as ex
+from mmx_jax.cli.explainers import METHODS, Setting
 from mmx_jax.learn import DESIDERATA_WEIGHTS, NetworkSettings, Recipe, Settings, weighed
 from mmx_jax.tasks import TASKS, Task
 from mmx_jax.typing import Model
@@ -153,23 +154,24 @@ class Options(Run):
         return CLAIMS[self.task] if self.model == "exact" else TRANSFORMER
 
 
-def baselines(task: Any, learned: Any) -> dict[str, Any]:
-    """Every mandatory baseline and cheat, by name."""
-    m = task.modalities
-    gradients, shapley = ex.IntegratedGradients(m, steps=50), ex.PermutationShapley(m, pairs=16)
-    return {
-        "learned times 100": Scaled(learned),
-        "cheat: learned, per-input normalised": ex.PerInputNormalised(learned),
-        "cheat: uniform mass": ex.UniformMass(m),
-        "cheat: reference detector": ex.ReferenceDetector(m),
-        "saliency": ex.Saliency(m),
-        "occlusion": ex.Occlusion(m),
-        "integrated gradients": gradients,
-        "integrated gradients + rescale": ex.Rescaled(m, gradients),
-        "shapley": shapley,
-        "shapley + rescale": ex.Rescaled(m, shapley),
-        "truth": task.reference,
-    }
+def baselines(judged: Bench, learned: Any) -> dict[str, Any]:
+    """Every method of the package, two of them rescaled, the cheats and the truth, by name."""
+    m = judged.task.modalities
+    setting = Setting(m, judged.calibrating.inputs, judged.model)
+    natives = {n.replace("-", " "): make(m, setting) for n, make in METHODS.items()}
+    natives["integrated gradients"] = ex.IntegratedGradients(m, steps=50)
+    rescaled = ("integrated gradients", "shapley")
+    return (
+        {
+            "learned times 100": Scaled(learned),
+            "cheat: learned, per-input normalised": ex.PerInputNormalised(learned),
+            "cheat: uniform mass": ex.UniformMass(m),
+            "cheat: reference detector": ex.ReferenceDetector(m),
+        }
+        | natives
+        | {f"{name} + rescale": ex.Rescaled(m, natives[name]) for name in rescaled}
+        | {"truth": judged.task.reference}
+    )
 
 
 def explained(options: Options, seed: int) -> tuple[Task, Model, float | None]:
@@ -254,9 +256,9 @@ def experiment(options: Options) -> Outcome:
         task, model, _ = explained(options, first)
         learned, _ = train(options, first, task, model)
         judged = bench(task, model, first)
-        for name, explainer in baselines(task, learned).items():
+        for name, explainer in baselines(judged, learned).items():
             # hill climbing with hundreds of calls an explanation takes too long
-            count = 24 if explainer.evaluations <= 128 else 0
+            count = 24 if explainer.evaluations <= 64 else 0
             file = f"{first}-{name.replace(' ', '-')}.json"
             others[name] = row_of(file, lambda e=explainer, n=count: judge(judged, e, n))
     claims = []
