@@ -4,6 +4,7 @@ The losses are the formulas of :mod:`mmx_jax.desiderata` on soft gates, so what 
 is judged. What comes out is an ordinary explainer that never calls the model.
 """
 
+from mmx_jax.learn.build import NetworkSettings, build_network
 from mmx_jax.learn.certifiable import CertifiableNetwork
 from mmx_jax.learn.constraints import Balance, check_constants
 from mmx_jax.learn.evaluation import HeldOut, hold_out
@@ -12,7 +13,7 @@ from mmx_jax.learn.losses import Demands, desiderata_losses
 from mmx_jax.learn.network import ExplainerNetwork, LearnedExplainer, as_explainer
 from mmx_jax.learn.objectives import DESIDERATA_WEIGHTS, Desiderata, constrained, weighed
 from mmx_jax.learn.published import CXPlain, FastSHAP
-from mmx_jax.learn.recipe import NetworkSettings, Recipe, build_network, fit, load
+from mmx_jax.learn.recipe import Recipe, fit, load
 from mmx_jax.learn.selectors import INVASE, L2X, SelectingNetwork
 from mmx_jax.learn.settings import Settings
 from mmx_jax.learn.stability import stability_losses

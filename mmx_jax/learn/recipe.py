@@ -1,57 +1,36 @@
 """From a model and examples to a trained explainer, and from its directory back to it."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 
 from mmx_jax.desiderata.calibration import value_range
-from mmx_jax.errors import InputError, UnknownNameError
+from mmx_jax.errors import InputError
 from mmx_jax.intervention import FeatureGates
-from mmx_jax.learn.certifiable import CertifiableNetwork
+from mmx_jax.learn.build import NetworkSettings, build_network
 from mmx_jax.learn.checkpoint import BEST, Checkpoints
 from mmx_jax.learn.constraints import Balance
 from mmx_jax.learn.evaluation import hold_out
 from mmx_jax.learn.journal import read_config
 from mmx_jax.learn.losses import Demands
-from mmx_jax.learn.network import ExplainerNetwork, LearnedExplainer, as_explainer
+from mmx_jax.learn.network import LearnedExplainer, as_explainer
 from mmx_jax.learn.objectives import Desiderata, weighed
 from mmx_jax.learn.origin import check_origin, describe_modalities, describe_model
 from mmx_jax.learn.preparation import allowed_slope, draw_pool
 from mmx_jax.learn.settings import Settings
 from mmx_jax.learn.train import Progress, Trained, train_explainer
-from mmx_jax.learn.unread import BesideUnread, unread_modalities
+from mmx_jax.learn.unread import unread_modalities
 from mmx_jax.mapping import map_examples
 from mmx_jax.modality import Modality
 from mmx_jax.typing import Inputs, Model
 
-__all__ = ["NetworkSettings", "Recipe", "build_network", "fit", "load"]
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkSettings:
-    """Which network explains.
-
-    Attributes:
-      kind: ``"free"`` (:class:`ExplainerNetwork`) or ``"certifiable"``.
-      dim: width of the unit vectors.
-      rounds: of mixing, or layers of a certifiable network.
-      lipschitz: the certificate of a certifiable network, of R per unit of the data.
-      kinds: of contributions that a certifiable network tells apart.
-    """
-
-    kind: Literal["free", "certifiable"] = "free"
-    dim: int = 48
-    rounds: int = 2
-    lipschitz: float = 3.0
-    kinds: int = 4
+__all__ = ["Recipe", "fit", "load"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,48 +60,6 @@ class Recipe:
     balance: Balance = dataclasses.field(default_factory=weighed)
     settings: Settings = dataclasses.field(default_factory=Settings)
     path_slope: float | None = None
-
-
-def build_network(
-    settings: NetworkSettings,
-    modalities: dict[str, Modality],
-    outputs: int,
-    spread: float,
-    seed: int = 0,
-    unread: Sequence[str] = (),
-) -> nnx.Module:
-    """A fresh network.
-
-    Args:
-      settings: which.
-      modalities: by name.
-      outputs: of the model.
-      spread: the range R of v, in which its scores and certificate are counted.
-      seed: of the weights.
-      unread: modalities that the model never reads; they score zero.
-    """
-    if unread:
-        read = {n: m for n, m in modalities.items() if n not in unread}
-        units = {n: modalities[n].units for n in unread}
-        return BesideUnread(build_network(settings, read, outputs, spread, seed), units)
-    rngs = nnx.Rngs(seed)
-    if settings.kind == "free":
-        # a power of 2, so that models of about the same range share a compiled program
-        scale = 2.0 ** round(math.log2(spread))
-        return ExplainerNetwork(
-            modalities, outputs, dim=settings.dim, rounds=settings.rounds, scale=scale, rngs=rngs
-        )
-    if settings.kind == "certifiable":
-        return CertifiableNetwork(
-            modalities,
-            outputs,
-            lipschitz=settings.lipschitz * spread,
-            dim=settings.dim,
-            depth=settings.rounds,
-            kinds=settings.kinds,
-            rngs=rngs,
-        )
-    raise UnknownNameError("network", settings.kind, ["free", "certifiable"])
 
 
 def fit(
