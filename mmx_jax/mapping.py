@@ -180,7 +180,8 @@ def map_examples(
       fn: a pure function of one example; a callable pytree passes its arrays as arguments of the
         compiled program, so a second call with other weights does not compile again.
       *batches: pytrees with a leading axis of examples where ``in_axes`` is 0. Randomness enters
-        as a batch of keys, one per example, so results don't depend on the chunking.
+        as a batch of keys, one per example, so results don't depend on the chunking
+        (keys of the kind ``rbg`` aside, which JAX does not promise it for).
       in_axes: 0 (mapped over the leading axis) or None (the same for all examples) per batch.
       chunk: examples per call; all of them up to 256 by default. The last chunk is padded.
       mesh: devices to spread each chunk over, from :func:`example_mesh`; None uses one device.

@@ -3,10 +3,11 @@
 L2X's data (the exact probability is the model): the mean over examples of the median rank of the
 true features, for an explainer trained on the desiderata and for L2X's own objective in the same
 trainer. INVASE's data (hard labels): share of true features found, share of false ones among those
-selected, and the AUC of a prediction that sees only what was selected, for INVASE's objective and
-for an explainer trained on the desiderata of sixteen networks that were trained on the labels (its
-own set is the selection, and sixteen fresh networks predict from it). Five seeds, the final weights
-and those that were best on validation data. The published objectives lack their releases' batch
+selected, and the AUC of a prediction from what was selected, for INVASE's objective (its predictor
+sees the selected values, as published) and for an explainer trained on the desiderata of sixteen
+networks that were trained on the labels (its own set is the selection; sixteen fresh networks
+predict from the selected values and from which they are). Five seeds, the final weights and those
+that were best on validation data. The published objectives lack their releases' batch
 normalisation and penalty on weights; L2X has relu units throughout; INVASE has selu units
 throughout, predictors as wide as its selector, and 3,000 steps at 1e-3 where the release takes
 10,000 at 1e-4.

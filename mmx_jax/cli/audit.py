@@ -9,7 +9,15 @@ import jax
 
 from mmx_jax.cli.bounds import Certificates, certify_column, radius_of
 from mmx_jax.cli.console import Terminal, compile_quickly
-from mmx_jax.cli.explainers import CONTROLS, GRADIENT, METHODS, RESCALED, Setting, build
+from mmx_jax.cli.explainers import (
+    CONTROLS,
+    GRADIENT,
+    METHODS,
+    RESCALED,
+    Setting,
+    build,
+    check_targets,
+)
 from mmx_jax.cli.options import Options, mesh_of, metavar, not_yet, splitted
 from mmx_jax.cli.pairs import judge_pairs
 from mmx_jax.cli.pipeline import Plan, audit
@@ -79,6 +87,7 @@ class Audit(Options):
         explainers = self.methods(
             subject.modalities, subject.calibration, subject.reference, subject.model
         )
+        check_targets(explainers, subject.evaluation_targets)
         plan = Plan(
             self.seed,
             self.chunk,

@@ -14,7 +14,7 @@ from rich.table import Table
 from mmx_jax.certify import METHODS
 from mmx_jax.cli.bounds import FACTORS, Certificates, certificates, radius_of
 from mmx_jax.cli.console import Terminal, compile_quickly
-from mmx_jax.cli.explainers import Setting, build
+from mmx_jax.cli.explainers import Setting, build, check_targets
 from mmx_jax.cli.options import Options, mesh_of, not_yet, splitted
 from mmx_jax.cli.subject import open_subject
 from mmx_jax.errors import InputError, UnknownNameError
@@ -80,6 +80,7 @@ class Certify(Options):
         explainers = methods(
             subject.modalities, subject.calibration, subject.reference, subject.model
         )
+        check_targets(explainers, subject.evaluation_targets)
         wanted = Certificates(
             radius=radius_of(self.radius, jax.tree.map(lambda x: x[0], subject.evaluation)),
             norm=2 if self.norm == "2" else np.inf,

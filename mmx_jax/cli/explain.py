@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mmx_jax.cli.console import Terminal
-from mmx_jax.cli.explainers import Setting, build
+from mmx_jax.cli.explainers import Setting, build, check_targets
 from mmx_jax.cli.options import Options, mesh_of, metavar, not_yet, splitted
 from mmx_jax.cli.own import first_example
 from mmx_jax.cli.subject import Subject, open_subject
@@ -64,6 +64,7 @@ class Explain(Options):
         explainers = methods(
             subject.modalities, subject.calibration, subject.reference, subject.model
         )
+        check_targets(explainers, subject.evaluation_targets)
         keys = derive_keys(self.seed, "explain", 1, self.example)
         explained: dict[str, Any] = {}
         for name, explainer in explainers.items():

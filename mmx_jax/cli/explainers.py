@@ -17,7 +17,17 @@ from mmx_jax.modality import Modality
 from mmx_jax.numerics import derive_key, is_inexact
 from mmx_jax.typing import Array, Explainer, Inputs, Model, record
 
-__all__ = ["CONTROLS", "GRADIENT", "METHODS", "RESCALED", "UNSIGNED", "Setting", "build", "names"]
+__all__ = [
+    "CONTROLS",
+    "GRADIENT",
+    "METHODS",
+    "RESCALED",
+    "UNSIGNED",
+    "Setting",
+    "build",
+    "check_targets",
+    "names",
+]
 
 RESCALED = "rescaled-"
 """Prefix of a method whose mass in each modality is set to that modality's effect."""
@@ -212,6 +222,24 @@ def build(wanted: list[str], setting: Setting, explicit: bool) -> dict[str, Expl
             raise InputError("explainers", f"names {shown!r} twice", "name each once")
         out[shown] = explainer
     return out
+
+
+def check_targets(explainers: dict[str, Explainer], targets: Any) -> None:
+    """Raises where an explainer was trained for one output, and others are to be explained.
+
+    Raises:
+      InputError: naming the explainer and its output.
+    """
+    for name, explainer in explainers.items():
+        only = getattr(getattr(explainer, "explainer", explainer), "only", None)
+        others = sorted({int(t) for t in np.unique(np.asarray(targets))} - {only})
+        if only is not None and others:
+            raise InputError(
+                "explainers",
+                f"names {name}, trained for output {only} alone, where output "
+                f"{', '.join(map(str, others))} is explained",
+                f"explain output {only}, or train with --target random",
+            )
 
 
 def _one(name: str, setting: Setting, explicit: bool) -> tuple[str, Explainer]:

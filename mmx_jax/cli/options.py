@@ -67,8 +67,6 @@ class Options:
 
     def source(self, examples: int | None, calibration: int) -> Source:
         """What is to be opened."""
-        if not 0 <= self.seed < 2**63:
-            raise InputError("seed", f"is {self.seed}", "use a whole number from 0 to 2^63 - 1")
         one_of_two(self)
         if self.chunk is not None and self.chunk < 1:
             raise InputError("chunk", f"is {self.chunk}", "use a positive number of examples")

@@ -63,6 +63,11 @@ class Source:
     calibration: int
     quick: bool
 
+    def __post_init__(self) -> None:
+        """Raises where the seed can't be used."""
+        if not 0 <= self.seed < 2**63:
+            raise InputError("seed", f"is {self.seed}", "use a whole number from 0 to 2^63 - 1")
+
 
 @dataclasses.dataclass(frozen=True)
 class Subject:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from mmx_jax.cli.console import Terminal
 from mmx_jax.cli.options import mesh_of, metavar, one_of_two
 from mmx_jax.cli.subject import Source, Subject, open_subject
-from mmx_jax.errors import InputError
+from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.models import Resample
 from mmx_jax.report.curves import training_figure
 from mmx_jax.runs import check_output, free_name
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Train"]
 
 STEPS, QUICK = 1500, 600
+TARGETS = ("fixed", "predicted", "random")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,9 @@ class Train:
         weight.
       bfloat16: Compute the network in half precision; for accelerators.
       patience: Stop after so many evaluations without a better one; 0 for never.
+      target: Which outputs are explained. Use fixed (that of the task or of your data), predicted
+        (the largest of each example) or random (all); by default fixed where there is one, else
+        predicted.
       seed: Of data, weights and everything else that is drawn.
       link: On which scale outputs are explained, identity, softmax or log-odds. By default the
         model's own, softmax for models trained here.
@@ -98,6 +102,7 @@ class Train:
     constrained: Annotated[float | None, metavar("TOLERANCE")] = None
     bfloat16: bool = False
     patience: int = 0
+    target: Annotated[str | None, metavar("NAME")] = None
     seed: int = 0
     link: Annotated[str | None, metavar("NAME")] = None
     reference: Annotated[str, tyro.conf.arg(metavar="NAME")] = "own"
@@ -113,6 +118,8 @@ class Train:
         one_of_two(self)
         if self.steps is not None and self.steps < 1:
             raise InputError("steps", f"is {self.steps}", "use 1 or more")
+        if self.target not in (None, *TARGETS):
+            raise UnknownNameError("target", self.target, list(TARGETS))
         if self.certifiable is not None and not 0 < self.certifiable < float("inf"):
             raise InputError("certifiable", f"is {self.certifiable}", "use a slope above 0")
         out = free_name("mmx-train") if self.out is None else self.out
@@ -134,7 +141,8 @@ class Train:
             self.quick,
         )
         subject = open_subject(source, terminal)
-        sample, target = self.sampler(subject)
+        sample, usual = self.sampler(subject)
+        target = self.target or usual
         with terminal.stage("training the explainer") as advance:
 
             def progress(done: int, total: int, seconds: float, found: dict[str, float]) -> None:

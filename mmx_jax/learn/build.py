@@ -7,7 +7,7 @@ from typing import Literal
 
 from flax import nnx
 
-from mmx_jax.errors import UnknownNameError
+from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.learn.certifiable import CertifiableNetwork
 from mmx_jax.learn.network import ExplainerNetwork
 from mmx_jax.learn.unread import BesideUnread
@@ -33,6 +33,11 @@ class NetworkSettings:
     rounds: int = 2
     lipschitz: float = 3.0
     kinds: int = 4
+
+    def __post_init__(self) -> None:
+        """Raises where a certificate can't be had; the networks check their widths."""
+        if not 0 < self.lipschitz < float("inf"):
+            raise InputError("lipschitz", f"is {self.lipschitz}", "use a finite slope above 0")
 
 
 def build_network(

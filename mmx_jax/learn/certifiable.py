@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from mmx_jax.checks import check_modalities
+from mmx_jax.checks import check_modalities, check_target
 from mmx_jax.desiderata.effects import pair, pairs
 from mmx_jax.errors import InputError
 from mmx_jax.gates import unflatten
@@ -128,6 +128,7 @@ class CertifiableNetwork(nnx.Module):
 
     def __call__(self, inputs: Inputs, target: Target) -> Scores:
         """Scores ``{m: [units_m]}`` of one example."""
+        check_target(target, self.target.num_embeddings)
         counts, target = dict(self.units), jnp.asarray(target)
         units = jnp.concatenate([self.readers[n](inputs[n]) for n in counts])
         units = max_min(units + self.unit_target(target))

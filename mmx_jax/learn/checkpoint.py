@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
@@ -27,7 +28,8 @@ def digest(tree: PyTree) -> str:
     """A fingerprint of the names, shapes, dtypes and bytes of all leaves."""
     total = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
+        keys = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+        array = np.ascontiguousarray(jax.random.key_data(leaf) if keys else leaf)
         total.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
         total.update(array.tobytes())
     return total.hexdigest()
@@ -39,24 +41,30 @@ class Checkpoints:
     Args:
       directory: made if absent.
       names: which to keep: ``last`` keeps the two newest, ``best`` one.
+      write: False to read only, while another process may be writing: nothing is made or removed.
     """
 
-    def __init__(self, directory: str | Path, names: tuple[str, ...] = (LAST, BEST)):
+    def __init__(
+        self, directory: str | Path, names: tuple[str, ...] = (LAST, BEST), write: bool = True
+    ):
         self.directory = Path(directory).absolute()
         here = jax.process_index()
         alone = ocp.options.MultiprocessingOptions(
             primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"host{here}"
         )
         for name in names:
-            if here == 0:
+            if here == 0 and write:
                 (self.directory / name).mkdir(parents=True, exist_ok=True)
+            elif not (self.directory / name).is_dir():
+                raise InputError("checkpoint", f"{self.directory / name} is absent", "train first")
         self._managers = {
             name: ocp.CheckpointManager(
                 self.directory / name,
                 options=ocp.CheckpointManagerOptions(
                     max_to_keep=2 if name == LAST else 1,
                     # only the first host writes, and a host waits for no other
-                    cleanup_tmp_directories=here == 0,
+                    cleanup_tmp_directories=here == 0 and write,
+                    read_only=not write,
                     create=False,
                     multiprocessing_options=alone,
                 ),
@@ -95,6 +103,10 @@ class Checkpoints:
             ),
         )
 
+    def wait(self, name: str) -> None:
+        """Until what was saved under a name is on disk."""
+        self._managers[name].wait_until_finished()
+
     def steps(self, name: str) -> list[int]:
         """The steps that can be restored, oldest first."""
         return sorted(self._managers[name].all_steps())
@@ -111,6 +123,8 @@ class Checkpoints:
             raise InputError("checkpoint", f"{where} holds none", "train first")
         step = steps[-1]
         place = where / str(step)
+        # of the best only one is kept
+        instead = "train anew" if name == BEST else "remove it to use the one before, or train anew"
         like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
         try:
             about = self._managers[name].restore(
@@ -128,13 +142,12 @@ class Checkpoints:
             raise InputError(
                 "checkpoint",
                 f"{place} can't be read ({type(error).__name__}: {first[0][:200]})",
-                "it is damaged or of another network or modality set; remove it to use the one "
-                "before, or train anew",
+                f"it is damaged or of another network or modality set; {instead}",
             ) from error
         if not whole:
             raise InputError(
                 "checkpoint",
                 f"{place} is damaged: its bytes are not those that were written",
-                "remove it to use the one before",
+                instead,
             )
         return step, state, about

@@ -56,8 +56,14 @@ class Balance:
         for name, number in (*self.weights, *self.limits):
             if name not in names:
                 raise UnknownNameError("loss", name, names)
-            if number < 0:
-                raise InputError(f"weight or limit of {name}", f"is {number}", "use 0 or more")
+            if not 0 <= number < float("inf"):
+                raise InputError(
+                    f"weight or limit of {name}", f"is {number}", "use a finite number, 0 or more"
+                )
+        for kind in (self.weights, self.limits):
+            twice = sorted({n for n, _ in kind if [m for m, _ in kind].count(n) > 1})
+            if twice:
+                raise InputError("balance", f"names {', '.join(twice)} twice", "name each once")
         for name in self.late:
             if name not in names:
                 raise UnknownNameError("loss", name, names)

@@ -5,8 +5,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mmx_jax.numerics import safe_divide
-
 __all__ = ["Contraction", "distinct", "largest_two", "max_min", "project_l1"]
 
 MARGIN = 1e-5
@@ -91,5 +89,4 @@ def project_l1(evidence: Float[Array, "units"], mass: Float[Array, ""]) -> Float
     excess = (jnp.cumsum(ranked) - budget) / count
     active = jnp.sum(ranked > excess)
     threshold = jax.nn.relu(excess[jnp.maximum(active, 1) - 1])
-    sign = safe_divide(mass, budget, 0.0)
-    return sign * jax.nn.relu(evidence - threshold)
+    return jnp.sign(mass) * jax.nn.relu(evidence - threshold)

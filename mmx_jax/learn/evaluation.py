@@ -32,7 +32,8 @@ class HeldOut:
 
     - Granger, pooled over diagonal and cross pairs: ``alpha`` (the smallest ``c dE / df`` on active
       inputs), ``a05`` (its 5 % quantile), ``over`` (mean ``c dE`` on inactive inputs relative to
-      the mean active effect), and the same for cross pairs. Inactive is judged by the sets that
+      the mean active effect), and the same for cross pairs; 1, 1 and 0, which demand nothing, where
+      no input is active or none inactive. Inactive is judged by the sets that
       were tried, which the scorecard searches more thoroughly;
     - ``faithful``: the share of examples on which its own sets, of each modality and of all
       together, keep the value (error at most .10 R) and remove it (they, or their positive or

@@ -31,11 +31,14 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     """
     file = Path(folder) / CONFIG
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # of JSON or of its letters
         raise InputError(
             "directory", f"{folder} holds no run ({type(error).__name__})", "train one first"
         ) from error
+    if not isinstance(config, dict):
+        raise InputError("directory", f"{file} is no configuration of a run", "train one first")
+    return config
 
 
 def made_with() -> dict[str, str]:
@@ -88,7 +91,9 @@ class Journal:
     @property
     def kept(self) -> str:
         """Where the last good state is, as the end of a sentence about an error."""
-        return "" if self.folder is None else f"; the last good checkpoint is in {self.folder}"
+        if self._checkpoints is None or not self._checkpoints.steps(LAST):
+            return ""
+        return f"; the last good checkpoint is in {self.folder}"
 
     def restore(
         self, state: PyTree, average: PyTree
@@ -114,6 +119,8 @@ class Journal:
             return
         if best is not None:
             self._checkpoints.save(BEST, row["step"], best, noted)
+            # killed between the two, a run would go on with an older best than was noted
+            self._checkpoints.wait(BEST)
         self._checkpoints.save(LAST, row["step"], state, noted)
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from mmx_jax.checks import check_modalities
+from mmx_jax.checks import check_modalities, check_target
 from mmx_jax.errors import InputError
 from mmx_jax.learn.units import UnitEncoder
 from mmx_jax.modality import Modality
+from mmx_jax.numerics import is_traced
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 
 __all__ = ["ExplainerNetwork", "LearnedExplainer", "as_explainer"]
@@ -113,6 +114,7 @@ class ExplainerNetwork(nnx.Module):
 
     def __call__(self, inputs: Inputs, target: Target) -> Scores:
         """Scores ``{m: [units_m]}`` of one example."""
+        check_target(target, self.target.num_embeddings)
         goal = self.target(jnp.asarray(target))
         codes = {name: self.encoders[name](inputs[name]) for name, _ in self.units}
         # a modality apart from the others all the way: joining and cutting them took a tenth
@@ -139,10 +141,12 @@ class LearnedExplainer:
     Attributes:
       state: the network's arrays, as pure leaves.
       graphdef: its structure.
+      only: the one target that it was trained for, None where for all.
     """
 
     state: PyTree
     graphdef: Any = static()
+    only: int | None = static(default=None)
 
     @property
     def evaluations(self) -> int:
@@ -152,7 +156,16 @@ class LearnedExplainer:
     def __call__(
         self, model: Model | None, inputs: Inputs, target: Target, key: PRNGKey | None = None
     ) -> Scores:
-        """Scores ``{m: [units_m]}`` of one example; the model and the key are ignored."""
+        """Scores ``{m: [units_m]}`` of one example; the model and the key are ignored.
+
+        Raises:
+          InputError: a target that there is none of, or that it was not trained for, as far as it
+            is known: not inside ``jit`` or ``vmap``.
+        """
+        if self.only is not None and not is_traced(target) and int(target) != self.only:
+            raise InputError(
+                "target", f"is {int(target)}", f"use {self.only}, the only one it was trained for"
+            )
         return nnx.merge(self.graphdef, self.state)(inputs, target)
 
     def network(self) -> nnx.Module:

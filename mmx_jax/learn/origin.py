@@ -1,7 +1,9 @@
 """What an explainer was trained on, by which another model or modality set is told from it.
 
-Weights are compared to the bit. What a function does with none is told by its answers: outputs on
-a few inputs that are drawn anew, from the same key, within the range of the held-out data.
+Weights are compared to the bit, and where they differ by what rounding may make of the same ones
+(another device, another compiler): the norm of each array and its product with a drawn one. What a
+function does with none is told by its answers: outputs on a few inputs that are drawn anew, from
+the same key, within the range of the held-out data.
 """
 
 from typing import Any
@@ -15,12 +17,15 @@ from mmx_jax.errors import InputError
 from mmx_jax.learn.checkpoint import digest
 from mmx_jax.mapping import map_examples
 from mmx_jax.modality import Modality
+from mmx_jax.model import as_callable
 from mmx_jax.numerics import is_inexact
 from mmx_jax.typing import Inputs, Model
 
 __all__ = ["check_origin", "describe_modalities", "describe_model"]
 
 DRAWS = 16
+ROUNDING = 1e-5
+"""Of the norm of an array of weights."""
 TOLERANCE = 0.01
 """Of the range R; devices and precisions differ by less, other functions by more somewhere."""
 
@@ -51,7 +56,12 @@ def describe_model(model: Model, held_out: Inputs) -> dict[str, Any]:
         "ranges": [[x.min().item(), x.max().item()] if x.size else [0, 0] for x in leaves],
     }
     answers = _answers(model, jax.tree.structure(held_out), drawn)
-    return {"weights": digest(model), "drawn": drawn, "answers": np.round(answers, 6).tolist()}
+    return {
+        "weights": digest(model),
+        "sketch": _sketch(model),
+        "drawn": drawn,
+        "answers": np.round(answers, 6).tolist(),
+    }
 
 
 def check_origin(
@@ -79,20 +89,44 @@ def check_origin(
         return
     said = about["model"]
     other = None
-    if digest(model) != said["weights"]:
+    fn = as_callable(model)
+    if digest(fn) != said["weights"] and not _near(_sketch(fn), said.get("sketch")):
         other = "its weights differ"
     else:
-        tree = jax.tree.structure({n: m.reference_at(0) for n, m in modalities.items()})
-        apart = np.abs(_answers(model, tree, said["drawn"]) - np.asarray(said["answers"]))
-        if apart.max() > TOLERANCE * about["spread"]:
+        others = dict.fromkeys(about.get("extra", ()), 0)
+        tree = jax.tree.structure({n: m.reference_at(0) for n, m in modalities.items()} | others)
+        answers, known = _answers(fn, tree, said["drawn"]), np.asarray(said["answers"])
+        apart = np.abs(answers - known) if answers.shape == known.shape else np.zeros(1)
+        if answers.shape != known.shape:
+            other = f"it has {answers.shape[-1]} outputs and not {known.shape[-1]}"
+        elif apart.max() > TOLERANCE * about["spread"]:
             share = apart.max() / max(about["spread"], 1e-12)
             other = f"its outputs differ by up to {share:.2g} of their range"
     if other:
+        task = f" (of the task {about['task']})" if about.get("task") else ""
         raise InputError(
             "model",
-            f"is not the one that {where} was trained on: {other}",
-            "explain that one, or train",
+            f"is not the one that {where} was trained on{task}: {other}",
+            "explain the model it was trained on, or train an explainer of this one",
         )
+
+
+def _sketch(model: Model) -> list[list[float]]:
+    """Per array its norm, and its product with a drawn array of norm about 1."""
+    out = []
+    for i, leaf in enumerate(jax.tree.leaves(model)):
+        keys = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+        flat = np.ravel(np.asarray(jax.random.key_data(leaf) if keys else leaf, np.float64))
+        drawn = np.random.default_rng(i).normal(size=flat.size) / max(1, flat.size) ** 0.5
+        out.append([float(np.linalg.norm(flat)), float(flat @ drawn)])
+    return out
+
+
+def _near(one: list[list[float]], other: list[list[float]] | None) -> bool:
+    if other is None or len(one) != len(other):
+        return False
+    pairs = zip(one, other, strict=True)
+    return all(max(abs(a - c), abs(b - d)) <= ROUNDING * max(a, 1e-12) for (a, b), (c, d) in pairs)
 
 
 def _answers(model: Model, tree: Any, drawn: dict[str, Any]) -> Float[np.ndarray, "draws outputs"]:

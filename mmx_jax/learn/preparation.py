@@ -51,8 +51,13 @@ def allowed_slope(
 
     def distance(name: str, data: Any) -> Array:
         modality = modalities[name]
-        gone = modality.blend(data, jnp.zeros((modality.units,), bool))
-        return safe_norm(jax.tree.map(jnp.subtract, partition(data)[0], partition(gone)[0]))
+
+        def to(draw: Any) -> Array:
+            gone = modality.blend(data, jnp.zeros((modality.units,), bool), draw)
+            return safe_norm(jax.tree.map(jnp.subtract, partition(data)[0], partition(gone)[0]))
+
+        # influence is an average over draws, and so is what a slope allows of it
+        return jnp.mean(jax.vmap(to)(jnp.arange(max(1, modality.draws))))
 
     real = [n for n in names if modalities[n].kind != "token id"]
     known = (

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from mmx_jax.checks import check_inputs
 from mmx_jax.desiderata.calibration import value_range
 from mmx_jax.errors import InputError
 from mmx_jax.intervention import FeatureGates
@@ -25,9 +26,10 @@ from mmx_jax.learn.origin import check_origin, describe_modalities, describe_mod
 from mmx_jax.learn.preparation import allowed_slope, draw_pool
 from mmx_jax.learn.settings import Settings
 from mmx_jax.learn.train import Progress, Trained, train_explainer
-from mmx_jax.learn.unread import unread_modalities
+from mmx_jax.learn.unread import evidence_of_outputs, unread_modalities
 from mmx_jax.mapping import map_examples
 from mmx_jax.modality import Modality
+from mmx_jax.model import as_callable
 from mmx_jax.typing import Inputs, Model
 
 __all__ = ["Recipe", "fit", "load"]
@@ -61,6 +63,12 @@ class Recipe:
     settings: Settings = dataclasses.field(default_factory=Settings)
     path_slope: float | None = None
 
+    def __post_init__(self) -> None:
+        """Raises where a number of examples can't be used."""
+        for name, least in (("pool", 0), ("faithful_thinning", 1)):
+            if getattr(self, name) < least:
+                raise InputError(name, f"is {getattr(self, name)}", f"use {least} or more")
+
 
 def fit(
     model: Model,
@@ -78,8 +86,8 @@ def fit(
 ) -> Trained:
     """Trains an explainer of a model on the desiderata.
 
-    A modality that never moves the model, on the held-out examples and the pool, scores zero by
-    construction (:mod:`mmx_jax.learn.unread`); ``config.json`` names it.
+    A modality that never moves an output that is trained on, on the held-out examples and the pool,
+    scores zero by construction (:mod:`mmx_jax.learn.unread`); ``config.json`` names it.
 
     Args:
       model: from inputs to outputs; it may hold any arrays as leaves.
@@ -97,13 +105,16 @@ def fit(
       progress: called after each block.
 
     Raises:
-      InputError: constants that contradict each other on the held-out inputs; see also
-        :func:`train_explainer`.
+      InputError: inputs that don't fit the modalities, or targets the outputs; constants that
+        contradict each other on the held-out inputs; see also :func:`train_explainer`.
     """
     if resume and directory is not None:
         check_origin(_about(directory), modalities, model, directory)
+    check_inputs(modalities, {n: x for n, x in held_out.items() if n in modalities}, batched=True)
     gates = FeatureGates(modalities)
+    model = as_callable(model)
     outputs = map_examples(model, held_out)
+    _check_targets(targets, outputs)
     spread = value_range(outputs, targets)
     held = hold_out(gates, model, held_out, targets, spread, recipe.settings.seed)
     certifiable = recipe.network.kind == "certifiable"
@@ -120,6 +131,9 @@ def fit(
         pool = draw_pool(gates, model, sample, recipe.pool, recipe.settings, fixed, pairs)
     known = [held.evidence] + ([] if pool is None else [pool.evidence])
     unread = unread_modalities(sorted(modalities), spread, *known)
+    if unread and recipe.settings.target != "fixed":  # others may be read for other outputs
+        known.append(evidence_of_outputs(gates, model, held_out, outputs.shape[-1], spread))
+        unread = unread_modalities(sorted(modalities), spread, *known)
     objective = Desiderata(
         gates,
         model,
@@ -143,9 +157,11 @@ def fit(
         "outputs": int(outputs.shape[-1]),
         "spread": spread,
         "unread": unread,
+        "target": fixed if recipe.settings.target == "fixed" else None,
+        "extra": sorted(set(held_out) - set(modalities)),
         "model": describe_model(model, held_out),
     }
-    return train_explainer(
+    trained = train_explainer(
         build_network(
             recipe.network, modalities, outputs.shape[-1], spread, recipe.settings.seed, unread
         ),
@@ -161,6 +177,10 @@ def fit(
         mesh=mesh,
         progress=progress,
     )
+    best, last = (
+        dataclasses.replace(e, only=described["target"]) for e in (trained.best, trained.last)
+    )
+    return trained._replace(best=best, last=last)
 
 
 def load(
@@ -182,20 +202,28 @@ def load(
     """
     about = _about(directory)
     check_origin(about, modalities, model, directory)
-    network = NetworkSettings(**about["network"])
     unread = about.get("unread", ())
-    fresh = as_explainer(
-        build_network(network, modalities, about["outputs"], about["spread"], unread=unread)
-    )
-    with Checkpoints(directory) as saved:
+    try:
+        network = NetworkSettings(**about["network"])
+        fresh = as_explainer(
+            build_network(network, modalities, about["outputs"], about["spread"], unread=unread)
+        )
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(
+            "directory", f"the configuration of {directory} is damaged ({error})", "train anew"
+        ) from error
+    with Checkpoints(directory, (BEST,), write=False) as saved:
         state = saved.restore(BEST, fresh.state)[1]
-    return LearnedExplainer(jax.tree.map(jnp.asarray, state), fresh.graphdef)
+    state = jax.tree.map(jnp.asarray, state)
+    return LearnedExplainer(state, fresh.graphdef, about.get("target"))
 
 
 def _about(directory: str | Path) -> dict[str, Any]:
     """What the configuration of a run says of its model and network."""
-    about = read_config(directory).get("about", {})
+    about = read_config(directory).get("about")
+    about = about if isinstance(about, dict) else {}
     missing = {"modalities", "outputs", "spread", "network", "model"} - set(about)
+    missing |= {"weights", "drawn", "answers"} - set(about.get("model", ()))
     if missing:
         raise InputError(
             "directory",
@@ -203,3 +231,13 @@ def _about(directory: str | Path) -> dict[str, Any]:
             "train one",
         )
     return about
+
+
+def _check_targets(targets: Any, outputs: np.ndarray) -> None:
+    """Raises unless there is an output's number for each of the held-out inputs."""
+    given, (count, classes) = np.asarray(targets), outputs.shape
+    whole = np.issubdtype(given.dtype, np.integer)
+    if given.shape != (count,) or not whole or given.min() < 0 or given.max() >= classes:
+        said = f"are {given.dtype} of shape {given.shape}"
+        said += f", {given.min()} to {given.max()}" if given.size else ""
+        raise InputError("targets", said, f"give {count} whole numbers, 0 to {classes - 1}")

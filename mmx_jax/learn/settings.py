@@ -60,9 +60,15 @@ class Settings:
 
     def check(self, devices: int = 1) -> None:
         """Raises where a setting can't be used on so many devices."""
-        for name in ("steps", "batch", "block"):
-            if getattr(self, name) < 1:
-                raise InputError(name, f"is {getattr(self, name)}", "use 1 or more")
+        least = {"steps": 1, "batch": 1, "block": 1, "chunk": 0, "patience": 0, "seed": 0}
+        for name, smallest in least.items():
+            number = getattr(self, name)
+            if not isinstance(number, int) or number < smallest:
+                raise InputError(name, f"is {number}", f"use a whole number, {smallest} or more")
+        if not 0 < self.clip < float("inf"):
+            raise InputError("clip", f"is {self.clip}", "use a finite number above 0")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise InputError("weight_decay", f"is {self.weight_decay}", "use 0 or more, finite")
         if not 0 < self.learning_rate < 1:
             raise InputError("learning_rate", f"is {self.learning_rate}", "use 0 to 1")
         if not 0 <= self.ema < 1:
@@ -73,7 +79,7 @@ class Settings:
             raise InputError("compute", f"is {self.compute!r}", "use float32 or bfloat16")
         if self.batch % devices:
             raise InputError("batch", f"is {self.batch}", f"use a multiple of {devices} devices")
-        if self.chunk < 0 or self.batch // devices % self.rows(devices):
+        if self.batch // devices % self.rows(devices):
             raise InputError(
                 "chunk", f"is {self.chunk}", f"use a divisor of {self.batch // devices}, or 0"
             )

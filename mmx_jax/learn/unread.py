@@ -1,4 +1,4 @@
-"""Modalities that the model never reads: they score zero, by construction.
+"""Modalities that never move the model, on all examples tried: they score zero, by construction.
 
 A network that is merely trained to say nothing of them says a little on some inputs, and names a
 unit where the others say little too.
@@ -7,27 +7,34 @@ unit where the others say little too.
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from mmx_jax.desiderata.effects import pair, pairs
+from mmx_jax.learn.evaluation import hold_out
 from mmx_jax.learn.evidence import Evidence
-from mmx_jax.typing import Inputs, Scores, Target
+from mmx_jax.typing import Inputs, Intervention, Model, Scores, Target
 
-__all__ = ["BesideUnread", "unread_modalities"]
+__all__ = ["BesideUnread", "evidence_of_outputs", "unread_modalities"]
 
 ROUNDING = 1e-6
 """Of the range R: what float32 makes of two equal values."""
 
+MOST = 4096
+"""Pairs of an example and an output that are looked at."""
+
 
 def unread_modalities(names: list[str], spread: float, *evidence: Evidence) -> list[str]:
-    """The modalities no removal of which ever moved v, of many examples.
+    """The modalities no removal of which ever moved v, on many examples.
 
     Neither as a whole beside any others (``|v(S) - v(S without n)|`` for every coalition S of
     modalities), nor any of the sets of their units that were tried, beside all others and without
-    each. Empty where all of them are such: a constant has no explanation to learn.
+    each, nor as a whole beside the sets of others that were tried. Empty where all of them are
+    such: a constant has no explanation to learn. One rare example that was not tried is enough to
+    be wrong: what is found is said, and can be checked on more.
 
     Args:
       names: of the modalities, sorted.
@@ -39,14 +46,33 @@ def unread_modalities(names: list[str], spread: float, *evidence: Evidence) -> l
     def most(i: int, name: str, known: Evidence) -> float:
         inside, table = members[(members >> i) & 1 == 1], np.asarray(known.coalitions)
         whole = np.max(np.abs(table[:, inside] - table[:, inside - (1 << i)]))
-        # the reach of a pair is what m changes of the effect of n: 0 where n has none
-        labels = [name, *(pair(name, m) for m in names if m != name)]
+        # the reach of a pair is what one changes of the effects of the other: 0 where it has none
+        labels = [name]
+        labels += [pair(*two) for m in names if m != name for two in ((name, m), (m, name))]
         return max(float(whole), *(float(np.max(known.reach[n])) for n in labels))
 
     found = [
         n for i, n in enumerate(names) if max(most(i, n, e) for e in evidence) <= ROUNDING * spread
     ]
     return found if len(found) < len(names) else []
+
+
+def evidence_of_outputs(
+    intervention: Intervention, model: Model, inputs: Inputs, outputs: int, spread: float
+) -> Evidence:
+    """What the model says of examples for every output, not their own targets alone.
+
+    Args:
+      intervention: what removing a unit means.
+      model: the model.
+      inputs: ``[examples, ...]``; with many outputs fewer of them are looked at.
+      outputs: how many there are.
+      spread: the range R of v.
+    """
+    count = min(len(jax.tree.leaves(inputs)[0]), max(16, MOST // outputs))
+    rows = jax.tree.map(lambda x: np.repeat(np.asarray(x)[:count], outputs, 0), inputs)
+    targets = np.tile(np.arange(outputs, dtype=np.int32), count)
+    return hold_out(intervention, model, rows, targets, spread, sets=2).evidence
 
 
 class BesideUnread(nnx.Module):

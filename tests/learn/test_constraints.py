@@ -53,6 +53,19 @@ def test_contradictory_constants_are_said_with_what_would_do():
     check_constants(effects, distances, {"a": 4}, 0.5, 0.0, 0.3)
 
 
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ((("a", -1.0),), "finite number, 0 or more"),
+        ((("a", float("nan")),), "finite number, 0 or more"),
+        ((("a", 1.0), ("a", 2.0)), "names a twice"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_refused(weights, told):
+    with pytest.raises(InputError, match=told):
+        Balance(weights).check(["a"])
+
+
 def test_late_losses_cost_nothing_at_first_and_their_weight_or_multiplier_later():
     balance = Balance((("a", 2.0), ("b", 4.0)), (("c", 0.0),), late=("b", "c"), delay=0.2)
     balance.check(["a", "b", "c"])

@@ -36,12 +36,16 @@ def test_a_function_without_weights_is_told_from_another_by_its_answers():
         check_origin(about, MODALITIES, reads(0.9), "run")
 
 
-def test_models_with_other_weights_are_refused_however_near():
-    model = jax.tree_util.Partial(lambda w, i: w * i["x"], jnp.ones(2))
+def test_models_with_other_weights_are_refused_unless_rounding_made_the_difference():
+    model = jax.tree_util.Partial(lambda w, i: w * i["x"], jnp.array([1.0, -2.0]))
     about = known(model)
-    check_origin(about, MODALITIES, model, "run")
-    with pytest.raises(InputError, match="its weights differ"):
-        check_origin(about, MODALITIES, jax.tree.map(lambda w: w + 1e-6, model), "run")
+    for change in (0.0, 5e-7):
+        check_origin(about, MODALITIES, jax.tree.map(lambda w, c=change: w + c, model), "run")
+    swapped = jax.tree.map(lambda w: w[::-1], model)  # of the same norm
+    turned = jax.tree.map(lambda w: -w, model)
+    for other in (jax.tree.map(lambda w: w + 1e-4, model), swapped, turned):
+        with pytest.raises(InputError, match="its weights differ"):
+            check_origin(about, MODALITIES, other, "run")
 
 
 def test_inputs_are_drawn_within_the_ranges_of_the_held_out_data():
@@ -57,6 +61,27 @@ def test_inputs_are_drawn_within_the_ranges_of_the_held_out_data():
 def test_outputs_that_are_not_finite_are_compared_too():
     model = as_model(lambda i: jnp.log(i["x"] - 1.0))
     check_origin(known(model), MODALITIES, model, "run")
+
+
+def test_another_number_of_outputs_is_told():
+    model = as_model(lambda i: i["x"])
+    for other in (lambda i: i["x"][:1], lambda i: jnp.append(i["x"], 0.0)):
+        with pytest.raises(InputError, match=r"it has [13] outputs and not 2"):
+            check_origin(known(model), MODALITIES, as_model(other), "run")
+
+
+def test_inputs_beside_the_modalities_and_keys_among_the_weights_are_told_apart_too():
+    def noisy(key, inputs):
+        return inputs["x"] + inputs["mask"] + jax.random.normal(key, (2,))
+
+    model, other = (jax.tree_util.Partial(noisy, jax.random.key(seed)) for seed in (0, 1))
+    about = known(reads()) | {
+        "model": describe_model(model, HELD_OUT | {"mask": np.ones((2, 2))}),
+        "extra": ["mask"],
+    }
+    check_origin(about, MODALITIES, model, "run")
+    with pytest.raises(InputError, match="its weights differ"):
+        check_origin(about, MODALITIES, other, "run")
 
 
 def test_other_modalities_are_refused():

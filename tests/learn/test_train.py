@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import random
@@ -185,6 +186,46 @@ def test_directories_that_cannot_be_used(modalities, sample, tmp_path):
     (tmp_path / "flat").write_text("")
     with pytest.raises(InputError, match="out"):
         run(modalities, sample, directory=tmp_path / "flat" / "below")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("patience", -1),
+        ("clip", -1.0),
+        ("clip", float("nan")),
+        ("weight_decay", float("nan")),
+        ("seed", -1),
+        ("learning_rate", 0.0),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(setting, value):
+    with pytest.raises(InputError, match=f"^{setting} is {value}"):
+        dataclasses.replace(Settings(), **{setting: value}).check()
+
+
+def test_best_weights_can_be_read_while_training_goes_on(modalities, sample, tmp_path):
+    read = []
+
+    def look(step, *_):
+        with Checkpoints(tmp_path / "run", (BEST,), write=False) as saved:
+            read.extend(saved.steps(BEST))
+
+    run(modalities, sample, directory=tmp_path / "run", progress=look)
+    assert read == [2, 2, 2]  # the first is the best of equal ones
+    with Checkpoints(tmp_path / "run", ("last",)) as saved:
+        assert saved.steps("last") == [4, 6]
+
+
+def test_reading_removes_nothing_of_what_is_being_written(modalities, sample, tmp_path):
+    run(modalities, sample, directory=tmp_path / "run")
+    pending = tmp_path / "run" / BEST / "8.orbax-checkpoint-tmp"
+    pending.mkdir()
+    with Checkpoints(tmp_path / "run", (BEST,), write=False) as saved:
+        assert saved.steps(BEST) == [2]
+    assert pending.is_dir()
+    with pytest.raises(InputError, match="is absent"):
+        Checkpoints(tmp_path / "none", (BEST,), write=False)
 
 
 def test_a_weight_for_an_unknown_loss_is_refused(modalities, sample):

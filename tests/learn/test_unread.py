@@ -7,7 +7,7 @@ import pytest
 
 import mmx_jax as mmx
 from mmx_jax.learn import NetworkSettings, Recipe, Settings, build_network, fit, hold_out, load
-from mmx_jax.learn.unread import BesideUnread, unread_modalities
+from mmx_jax.learn.unread import BesideUnread, evidence_of_outputs, unread_modalities
 from mmx_jax.typing import record
 
 MODALITIES = {n: mmx.Modality.columns(2) for n in ("a", "b", "c")}
@@ -60,6 +60,31 @@ def test_a_modality_that_counts_only_where_the_others_are_gone_is_read():
             return jnp.stack([-v, v])
 
     assert unread_modalities(["a", "b", "c"], 1.0, evidence(Substitute(), examples(8))) == []
+
+
+def test_parts_that_cancel_on_all_examples_still_count_each():
+    @record
+    class Difference:
+        def __call__(self, inputs):
+            v = inputs["a"][0] * inputs["b"][0] + inputs["c"][0] - inputs["c"][1]
+            return jnp.stack([-v, v])
+
+    inputs = examples(8)
+    equal = inputs | {"c": jnp.repeat(inputs["c"][:, :1], 2, 1)}
+    assert unread_modalities(["a", "b", "c"], 1.0, evidence(Difference(), equal)) == []
+
+
+def test_a_modality_that_another_output_reads_is_read_where_targets_differ():
+    @record
+    class Third:
+        def __call__(self, inputs):
+            return jnp.stack([inputs["a"][0], -inputs["a"][0], inputs["c"][0]])
+
+    inputs = examples(8)
+    known = evidence(Third(), inputs)  # of output 1 alone
+    assert unread_modalities(["a", "b", "c"], 1.0, known) == ["b", "c"]
+    more = evidence_of_outputs(mmx.FeatureGates(MODALITIES), Third(), inputs, 3, 1.0)
+    assert unread_modalities(["a", "b", "c"], 1.0, known, more) == ["b"]
 
 
 def test_of_a_constant_none_is_unread():
@@ -118,6 +143,10 @@ def test_training_finds_it_and_its_directory_tells(tmp_path):
     recipe = Recipe(network=NetworkSettings(dim=4, rounds=1), settings=settings, pool=8)
     fitted = fit(OfOne(), modalities, Draw(), inputs, targets, recipe, directory=directory)
     assert isinstance(fitted.best.network(), BesideUnread)
+    again = fit(
+        OfOne(), modalities, Draw(), inputs, targets, recipe, directory=directory, resume=True
+    )
+    assert isinstance(again.best.network(), BesideUnread)
     loaded = load(directory, modalities, model=OfOne())
     row = jax.tree.map(lambda x: x[0], inputs)
     scores = loaded(None, row, 1)

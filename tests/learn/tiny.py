@@ -3,7 +3,7 @@
 
 With --host I --hosts N --port P it is one of N processes that train together.
 
-Prints the steps as they are done and the fingerprint of the final state.
+Prints the steps as they are done and the fingerprint of the final and of the best state.
 """
 
 import argparse
@@ -75,4 +75,4 @@ trained = fit(
 )
 if args.weights:
     np.save(args.weights, np.concatenate([np.ravel(x) for x in jax.tree.leaves(trained.state)]))
-print("digest", digest(trained.state), flush=True)
+print("digest", digest((trained.state, trained.best.state)), flush=True)
