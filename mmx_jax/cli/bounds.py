@@ -14,7 +14,15 @@ from mmx_jax.errors import InputError, UnknownNameError
 from mmx_jax.numerics import derive_keys, is_inexact
 from mmx_jax.typing import Explainer, Inputs
 
-__all__ = ["FACTORS", "VACUOUS", "Certificates", "certificates", "certify_column", "radius_of"]
+__all__ = [
+    "FACTORS",
+    "VACUOUS",
+    "Certificates",
+    "certificates",
+    "certified_network",
+    "certify_column",
+    "radius_of",
+]
 
 FACTORS = (0.25, 0.5, 0.75, 1.0)
 """Shares of the radius at which bounds are drawn."""
@@ -115,6 +123,13 @@ def certificates(
     @jax.jit
     def bounds(model: Any, explain: Any, x: Any, target: Any, key: Any, factor: Any) -> Any:
         radius = {n: r * factor if r else 0.0 for n, r in wanted.radius.items()}
+        network = certified_network(explain)
+        if network is not None and wanted.norm == 2:
+            from mmx_jax.learn.local import local_bounds  # other explainers do without it
+
+            # the tighter domains take minutes for what is piecewise linear and gains little
+            method = "affine" if wanted.method == "auto" else wanted.method
+            return local_bounds(network, x, target, key, radius, method=method)
         return explanation_bounds(
             model, explain, x, target, key, radius, wanted.norm, wanted.method, **search
         )
@@ -156,6 +171,13 @@ def certificates(
             for shown, pair in pairs.items()
         },
     }
+
+
+def certified_network(explainer: Explainer) -> Any:
+    """The network of a learned explainer that is certifiable by construction, or None."""
+    network = getattr(explainer, "network", None)
+    found = None if network is None else network()
+    return found if hasattr(found, "certificate") else None
 
 
 def certify_column(

@@ -12,7 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmx_jax.certify import METHODS
-from mmx_jax.cli.bounds import FACTORS, Certificates, certificates, radius_of
+from mmx_jax.cli.bounds import (
+    FACTORS,
+    Certificates,
+    certificates,
+    certified_network,
+    radius_of,
+)
 from mmx_jax.cli.console import Terminal, compile_quickly
 from mmx_jax.cli.explainers import Setting, build, check_targets
 from mmx_jax.cli.options import Options, mesh_of, not_yet, splitted
@@ -128,9 +134,8 @@ class Certify(Options):
 
 def everywhere(explainer: Explainer) -> dict[str, float] | None:
     """The l2 bounds over all inputs of a learned explainer that is certifiable by construction."""
-    network = getattr(explainer, "network", None)
-    certificate = None if network is None else getattr(network(), "certificate", None)
-    return None if certificate is None else {n: float(x) for n, x in certificate().items()}
+    network = certified_network(explainer)
+    return None if network is None else {n: float(x) for n, x in network.certificate().items()}
 
 
 def print_certificates(results: dict[str, Any], out: Path) -> None:

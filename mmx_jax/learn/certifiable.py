@@ -5,6 +5,8 @@ modality a signed mass per kind. Scores are the evidence projected onto the L1 b
 which is jointly 1-Lipschitz in both, so two scales are the whole certificate.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -19,7 +21,7 @@ from mmx_jax.learn.units import GatheredRows, unit_rows
 from mmx_jax.modality import Modality
 from mmx_jax.typing import Inputs, Scores, Target
 
-__all__ = ["CertifiableNetwork"]
+__all__ = ["LEAK", "CertifiableNetwork"]
 
 LEAK = 0.01
 """The share of the evidence that is scored without a mass, so that units stay ranked."""
@@ -126,15 +128,22 @@ class CertifiableNetwork(nnx.Module):
         out = {pair(n, m): own if n == m else c for n, m in pairs(names) if m in self.real}
         return out | {"all": own}
 
-    def __call__(self, inputs: Inputs, target: Target) -> Scores:
-        """Scores ``{m: [units_m]}`` of one example."""
-        check_target(target, self.target.num_embeddings)
+    def evidence_and_masses(
+        self, inputs: Inputs, target: Target, two: Callable[[Array], Array] = largest_two
+    ) -> tuple[dict[str, Float[Array, "_ K"]], dict[str, Float[Array, "K"]]]:
+        """What is projected, the evidence r of each unit, and onto which ball, the masses c.
+
+        Args:
+          inputs: of one example.
+          target: the output that is explained.
+          two: the two largest of each column; the same by other operations, to be bounded.
+        """
         counts, target = dict(self.units), jnp.asarray(target)
         units = jnp.concatenate([self.readers[n](inputs[n]) for n in counts])
         units = max_min(units + self.unit_target(target))
         for layer in self.unit_layers:
             units = max_min(layer(units))
-        pooled = jnp.concatenate([largest_two(p) for p in unflatten(units, counts).values()])
+        pooled = jnp.concatenate([two(p) for p in unflatten(units, counts).values()])
         summary = max_min(self.gather(pooled) + self.target(target))
         for layer in self.layers:
             summary = max_min(layer(summary))
@@ -142,8 +151,14 @@ class CertifiableNetwork(nnx.Module):
         r, c = self.scales()
         kinds = unflatten(distinct(self.evidence(units)) * (r / 2**0.5), counts)
         masses = (c * self.masses(summary)).reshape(len(counts), self.kinds)
+        return kinds, dict(zip(counts, masses, strict=True))
+
+    def __call__(self, inputs: Inputs, target: Target) -> Scores:
+        """Scores ``{m: [units_m]}`` of one example."""
+        check_target(target, self.target.num_embeddings)
+        kinds, masses = self.evidence_and_masses(inputs, target)
         return {
-            name: jnp.sum(jax.vmap(project_l1)(kinds[name].T, masses[i]), 0)
+            name: jnp.sum(jax.vmap(project_l1)(kinds[name].T, masses[name]), 0)
             + LEAK * jnp.sum(kinds[name], 1)
-            for i, name in enumerate(counts)
+            for name, _ in self.units
         }
