@@ -1,7 +1,5 @@
 """Checks of what a person passes: names of modalities, and data that fit them."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +10,7 @@ from mmx_jax.modality import Modality
 from mmx_jax.numerics import is_inexact, is_traced
 from mmx_jax.typing import RESERVED, Inputs
 
-__all__ = ["check_inputs", "check_modalities", "check_target"]
+__all__ = ["check_inputs", "check_modalities"]
 
 
 def check_modalities(modalities: dict[str, Modality]) -> None:
@@ -57,12 +55,6 @@ def check_inputs(modalities: dict[str, Modality], inputs: Inputs, batched: bool 
         )
     for name, modality in modalities.items():
         _check_data(f"inputs[{name!r}]", modality, inputs[name], int(batched))
-
-
-def check_target(target: Any, outputs: int) -> None:
-    """Raises where a target is no output, as far as it is known: not inside ``jit`` or ``vmap``."""
-    if not is_traced(target) and not 0 <= int(target) < outputs:
-        raise InputError("target", f"is {int(target)}", f"use 0 to {outputs - 1}")
 
 
 def _check_data(argument: str, modality: Modality, data: PyTree, skip: int) -> None:

@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
 from mmx_jax.errors import InputError
+from mmx_jax.numerics import is_key
 from mmx_jax.typing import record, static
 
 __all__ = [
@@ -266,7 +267,7 @@ def _on_host(leaf: Any) -> Any:
         and leaf.is_fully_addressable
         and all(device.platform == "cpu" for device in leaf.devices())
     ):
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_key(leaf):
             return _KeyData(np.asarray(jax.random.key_data(leaf)), jax.random.key_impl(leaf))
         return np.asarray(leaf)
     return leaf

@@ -327,13 +327,14 @@ def pick(outputs: Any, target: Target) -> Array:
             f"returns shape {jnp.shape(outputs)} for one example",
             "return a vector of outputs, without a batch axis",
         )
-    if not is_traced(target):
-        check_target(target, jnp.shape(outputs)[0])
+    check_target(target, jnp.shape(outputs)[0])
     return outputs[target]
 
 
 def check_target(target: Target | np.ndarray, outputs: int) -> None:
-    """Raises where targets are not integers from 0 to ``outputs - 1``."""
+    """Raises where targets are not integers from 0 to ``outputs - 1``, unless they are traced."""
+    if is_traced(target):
+        return
     values = np.asarray(target)
     if not np.issubdtype(values.dtype, np.integer):
         raise InputError("target", f"has dtype {values.dtype}", "use integers")

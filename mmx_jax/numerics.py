@@ -20,6 +20,7 @@ __all__ = [
     "derive_key",
     "derive_keys",
     "is_inexact",
+    "is_key",
     "is_traced",
     "levels",
     "partition",
@@ -34,6 +35,11 @@ __all__ = [
 def is_inexact(leaf: Any) -> bool:
     """Whether a leaf is a real array, which can be differentiated and blended."""
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is an array of typed random keys."""
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
 def is_traced(leaf: Any) -> bool:

@@ -23,7 +23,7 @@ from mmx_jax.certify.interpret import interpret
 from mmx_jax.certify.lift import lift
 from mmx_jax.certify.program import Plan, Program, program_sizes
 from mmx_jax.certify.region import Region, check_settings
-from mmx_jax.certify.results import BROKEN, INFINITE, PROVEN, UNDEFINED, LipschitzBounds
+from mmx_jax.certify.results import BROKEN, LipschitzBounds, verdict
 from mmx_jax.certify.rounding import round_down, round_up
 from mmx_jax.certify.search import climb, norm_below
 from mmx_jax.errors import InputError, UnknownNameError
@@ -180,10 +180,7 @@ def _bounds(
         interpret(scope, program.primal, [region.form(plan.degree)])
         certified = jnp.where(scope.decided(), certified, jnp.inf)
     certified = jnp.where(jnp.isnan(certified), jnp.inf, certified)
-    broken = ~((point <= searched) & (searched <= certified))
-    status = jnp.where(jnp.isfinite(certified), PROVEN, INFINITE)
-    status = jnp.where(broken, BROKEN, status)
-    status = jnp.where(jnp.isfinite(point), status, UNDEFINED).astype(jnp.int32)
+    status = verdict(point, searched, certified)
     return {
         "point": dict(zip(blocks.pairs, point, strict=True)),
         "searched": dict(zip(blocks.pairs, searched, strict=True)),
@@ -225,7 +222,7 @@ def explanation_bounds(
         raise InputError("explainer", f"is {type(explainer).__name__}", "pass a callable")
     lifted = lift(model, inputs)
     outputs = jax.eval_shape(lifted, inputs).shape
-    if outputs and not is_traced(target):
+    if outputs:
         check_target(target, outputs[-1])
     bounds = lipschitz_bounds(
         lambda x: explainer(lifted, x, target, key), inputs, radius, norm, method, **settings

@@ -1,12 +1,21 @@
 """What is known of a constant: at the point, as searched, as proven, and whether it can be used."""
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mmx_jax.errors import InputError, MmxError
 from mmx_jax.typing import record, static
 
-__all__ = ["BROKEN", "INFINITE", "PROVEN", "UNDEFINED", "CertificateError", "LipschitzBounds"]
+__all__ = [
+    "BROKEN",
+    "INFINITE",
+    "PROVEN",
+    "UNDEFINED",
+    "CertificateError",
+    "LipschitzBounds",
+    "verdict",
+]
 
 PROVEN, INFINITE, BROKEN, UNDEFINED = range(4)
 Pair = tuple[str, str]
@@ -14,6 +23,18 @@ Pair = tuple[str, str]
 
 class CertificateError(MmxError):
     """A bound that can't be used: it is infinite, or the sandwich is broken."""
+
+
+def verdict(
+    point: Float[Array, "*pairs"],
+    searched: Float[Array, "*pairs"],
+    certified: Float[Array, "*pairs"],
+) -> Int[Array, "*pairs"]:
+    """The status of a sandwich: proven, infinite, broken, or undefined at the center."""
+    broken = ~((point <= searched) & (searched <= certified))
+    status = jnp.where(jnp.isfinite(certified), PROVEN, INFINITE)
+    status = jnp.where(broken, BROKEN, status)
+    return jnp.where(jnp.isfinite(point), status, UNDEFINED).astype(jnp.int32)
 
 
 @record

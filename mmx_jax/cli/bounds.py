@@ -127,7 +127,7 @@ def certificates(
         if network is not None and wanted.norm == 2:
             from mmx_jax.learn.local import local_bounds  # other explainers do without it
 
-            # the tighter domains take minutes for what is piecewise linear and gains little
+            # compiling it takes two minutes; the tighter domains take longer, and were not measured
             method = "affine" if wanted.method == "auto" else wanted.method
             return local_bounds(network, x, target, key, radius, method=method)
         return explanation_bounds(

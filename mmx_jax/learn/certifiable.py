@@ -12,13 +12,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from mmx_jax.checks import check_modalities, check_target
+from mmx_jax.checks import check_modalities
 from mmx_jax.desiderata.effects import pair, pairs
 from mmx_jax.errors import InputError
 from mmx_jax.gates import unflatten
 from mmx_jax.learn.contraction import Contraction, distinct, largest_two, max_min, project_l1
 from mmx_jax.learn.units import GatheredRows, unit_rows
 from mmx_jax.modality import Modality
+from mmx_jax.model import check_target
 from mmx_jax.typing import Inputs, Scores, Target
 
 __all__ = ["LEAK", "CertifiableNetwork"]

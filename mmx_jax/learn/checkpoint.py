@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from mmx_jax.errors import InputError
+from mmx_jax.numerics import is_key
 
 __all__ = ["BEST", "LAST", "Checkpoints"]
 
@@ -28,8 +28,7 @@ def digest(tree: PyTree) -> str:
     """A fingerprint of the names, shapes, dtypes and bytes of all leaves."""
     total = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
-        keys = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
-        array = np.ascontiguousarray(jax.random.key_data(leaf) if keys else leaf)
+        array = np.ascontiguousarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
         total.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
         total.update(array.tobytes())
     return total.hexdigest()

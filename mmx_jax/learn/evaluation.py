@@ -14,10 +14,9 @@ from mmx_jax.desiderata.effects import pair, pairs
 from mmx_jax.desiderata.explained import changes, collect, counterfactuals
 from mmx_jax.gates import flatten, keep, own_set, remove, unflatten
 from mmx_jax.intervention import values
-from mmx_jax.learn.evidence import Evidence, gather_evidence
+from mmx_jax.learn.evidence import Evidence, gather_all
 from mmx_jax.learn.losses import interactions
 from mmx_jax.learn.stability import path_slope
-from mmx_jax.mapping import map_examples
 from mmx_jax.numerics import derive_keys, partition, safe_divide
 from mmx_jax.typing import Explainer, Inputs, Intervention, Model, Scores, record
 
@@ -90,18 +89,10 @@ def hold_out(
     sets: int = 16,
 ) -> HeldOut:
     """Evaluates the model on held-out examples once, on ``sets`` drawn sets per modality."""
-    units = intervention.units
-    nothing = {n: jnp.zeros((count,)) for n, count in units.items()}
     count = len(jax.tree.leaves(inputs)[0])
     keys = derive_keys(seed, "held-out sets", count)
-
-    def one(x: Inputs, target: Array, key: Array) -> Evidence:
-        return gather_evidence(intervention, model, x, target, nothing, key, sets)
-
-    targets = np.asarray(targets)
-    evidence = map_examples(one, inputs, targets, keys, chunk=min(64, count))
-    evidence = jax.tree.map(jnp.asarray, evidence)
-    inputs, targets = jax.tree.map(jnp.asarray, (inputs, targets))
+    evidence = gather_all(intervention, model, inputs, targets, keys, sets)
+    inputs, targets = jax.tree.map(jnp.asarray, (inputs, np.asarray(targets)))
     steepness = _steepness(lambda x, t: {"": model(x)[t]}, inputs, targets)
     return HeldOut(intervention, model, inputs, targets, evidence, jnp.asarray(spread), steepness)
 

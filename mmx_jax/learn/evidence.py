@@ -5,19 +5,21 @@ are tried with all other modalities intact and with each of them removed, which 
 interactions of sets alike.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from mmx_jax.desiderata.effects import pair
 from mmx_jax.games import memberships
 from mmx_jax.gates import unflatten
 from mmx_jax.intervention import value
-from mmx_jax.mapping import map_stacked
+from mmx_jax.mapping import map_examples, map_stacked
 from mmx_jax.typing import Inputs, Intervention, Model, PRNGKey, Scores, Target, record
 
-__all__ = ["Evidence", "coalition", "gather_evidence"]
+__all__ = ["Evidence", "coalition", "gather_all", "gather_evidence"]
 
 
 @record
@@ -128,3 +130,23 @@ def gather_evidence(
                 crossed = jnp.append(alone[:-1] - both, 0.0)
                 reach[pair(n, m)] = jnp.max(crossed) - jnp.min(crossed)
     return Evidence(intact, table, sets, kept, reach, largest)
+
+
+def gather_all(
+    intervention: Intervention,
+    model: Model,
+    inputs: Inputs,
+    targets: Any,
+    keys: Key[Array, "examples"],
+    pairs: int,
+) -> Evidence:
+    """The evidence of many examples, with a leading axis, before there is any explanation."""
+    nothing = {n: jnp.zeros((units,)) for n, units in intervention.units.items()}
+
+    def one(x: Inputs, target: Array, key: PRNGKey) -> Evidence:
+        return gather_evidence(intervention, model, x, target, nothing, key, pairs)
+
+    chunk = min(64, len(keys))
+    return jax.tree.map(
+        jnp.asarray, map_examples(one, inputs, np.asarray(targets), keys, chunk=chunk)
+    )

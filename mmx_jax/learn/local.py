@@ -12,16 +12,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmx_jax.certify import LipschitzBounds, lipschitz_bounds
+from mmx_jax.certify.results import verdict
+from mmx_jax.desiderata import jacobian
+from mmx_jax.desiderata.effects import pair
+from mmx_jax.desiderata.jacobian import Explain
+from mmx_jax.desiderata.perturb import directions, moving, scaled, shifted
 from mmx_jax.errors import InputError
 from mmx_jax.learn.certifiable import LEAK, CertifiableNetwork
 from mmx_jax.learn.unread import BesideUnread
-from mmx_jax.numerics import combine, partition
 from mmx_jax.typing import Inputs, PRNGKey, Target
 
 __all__ = ["local_bounds"]
 
 POINTS = 64
 """In the ball, at which Jacobians are taken for the searched bound."""
+
+ROUNDING, JACOBIAN = 1e-6, 1e-5
+"""Relative: of a few operations in float32, and of the norm of a Jacobian, which is a lower bound."""
 
 
 def local_bounds(
@@ -63,20 +70,19 @@ def local_bounds(
 
     found = lipschitz_bounds(parts, inputs, radius, 2, method, restarts=0)
     everywhere = network.certificate()
+    slopes = _slopes(lambda x: network(x, target), inputs, key, radius)
     point, searched, certified, status = {}, {}, {}, {}
-    slopes = _slopes(network, inputs, target, key, radius)
-    for pair, (center, most) in slopes.items():
-        n, m = pair
-        point[pair], searched[pair] = center, most
-        r, c = (
-            found.certified.get((f"{kind} of {n}", m), jnp.zeros(()))
-            for kind in ("evidence", "masses")
-        )
+    for n, m in ((n, m) for n, _ in inner.units for m in moving(inputs)):
+        r, c = (found.certified[f"{kind} of {n}", m] for kind in ("evidence", "masses"))
         # the bounds of both maps are rounded up; so are the few operations on them
-        local = (jnp.sqrt(r**2 + c**2) + LEAK * r) * (1 + 1e-6)
-        certified[pair] = jnp.minimum(local, everywhere[f"{n}<-{m}"] * (1 + 1e-6))
-        broken = searched[pair] > certified[pair] * (1 + 1e-5) + 1e-9
-        status[pair] = jnp.where(broken, 2, 0).astype(jnp.int32)
+        local = (jnp.sqrt(r**2 + c**2) + LEAK * r) * (1 + ROUNDING)
+        certified[n, m] = jnp.minimum(local, everywhere[pair(n, m)] * (1 + ROUNDING))
+    for n, m in ((n, m) for n, _ in getattr(network, "unread", ()) for m in moving(inputs)):
+        certified[n, m] = everywhere[pair(n, m)]
+    for (n, m), bound in certified.items():
+        at = slopes[pair(n, m)] * (1 - JACOBIAN)
+        point[n, m], searched[n, m] = at[0], jnp.max(at)
+        status[n, m] = verdict(at[0], jnp.max(at), bound)
     return LipschitzBounds(point, searched, certified, status, found.method, 2, found.lifted)
 
 
@@ -95,37 +101,18 @@ def _two_by_maxima(x: Float[Array, "units dim"]) -> Float[Array, "2*dim"]:
 
 
 def _slopes(
-    network: Any, inputs: Inputs, target: Target, key: PRNGKey, radius: dict[str, float]
-) -> dict[tuple[str, str], tuple[Array, Array]]:
-    """Per pair the norm of the Jacobian at the example, and the largest at points of the ball."""
-    parts = {n: partition(x) for n, x in sorted(inputs.items())}
-    moving = {n: real for n, (real, _) in parts.items() if jax.tree.leaves(real)}
+    explain: Explain, inputs: Inputs, key: PRNGKey, radius: dict[str, float]
+) -> dict[str, Float[Array, "points"]]:
+    """The norms of the Jacobian's blocks at the example, first, and at points of the ball."""
+    shares = jnp.linspace(0.0, 1.0 - ROUNDING, POINTS)
 
-    def moved(key: PRNGKey, share: Array) -> Any:
-        out = {}
-        for i, n in enumerate(moving):
-            leaves, tree = jax.tree.flatten(moving[n])
-            keys = jax.random.split(jax.random.fold_in(key, i), len(leaves))
-            steps = [jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-            size = jnp.sqrt(sum((jnp.sum(s**2) for s in steps), jnp.zeros(())))
-            far = share * radius.get(n, 0.0) / size
-            moves = zip(leaves, steps, strict=True)
-            out[n] = jax.tree.unflatten(tree, [x + far * s for x, s in moves])
-        return out
+    def at(key: PRNGKey, share: Array) -> dict[str, Array]:
+        moved = dict(inputs)
+        for i, name in enumerate(moving(inputs)):
+            drawn = directions(inputs[name], jax.random.fold_in(key, i), 1, 2)
+            step = jax.tree.map(lambda x: x[0], drawn)
+            far = scaled(step, share * radius.get(name, 0.0), 2)
+            moved[name] = shifted(inputs[name], far)
+        return jacobian.point(explain, moved, key, method="rows")
 
-    def explain(x: Any) -> Any:
-        return network(inputs | {n: combine(x[n], parts[n][1]) for n in x}, target)
-
-    def norms(x: Any) -> dict[tuple[str, str], Array]:
-        blocks = jax.jacrev(explain)(x)
-        out = {}
-        for n, row in blocks.items():
-            for m in moving:
-                flat = [b.reshape(b.shape[0], -1) for b in jax.tree.leaves(row[m])]
-                out[n, m] = jnp.linalg.norm(jnp.concatenate(flat, 1), 2)
-        return out
-
-    shares = jnp.linspace(0.0, 1.0 - 1e-6, POINTS)
-    rows = jax.vmap(moved)(jax.random.split(key, POINTS), shares)
-    found = jax.lax.map(norms, rows)
-    return {pair: (x[0], jnp.max(x)) for pair, x in found.items()}
+    return jax.lax.map(lambda row: at(*row), (jax.random.split(key, POINTS), shares))

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from mmx_jax.checks import check_modalities, check_target
+from mmx_jax.checks import check_modalities
 from mmx_jax.errors import InputError
 from mmx_jax.learn.units import UnitEncoder
 from mmx_jax.modality import Modality
+from mmx_jax.model import check_target
 from mmx_jax.numerics import is_traced
 from mmx_jax.typing import Inputs, Model, PRNGKey, Scores, Target, record, static
 

@@ -4,11 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from mmx_jax.learn.constraints import Balance
-from mmx_jax.learn.evidence import Evidence, gather_evidence
+from mmx_jax.learn.evidence import Evidence, gather_all
 from mmx_jax.learn.losses import (
     Demands,
     contribution_losses,
@@ -18,7 +17,6 @@ from mmx_jax.learn.losses import (
     stray_loss,
 )
 from mmx_jax.learn.stability import stability_losses
-from mmx_jax.mapping import map_examples
 from mmx_jax.typing import (
     Inputs,
     Intervention,
@@ -108,14 +106,9 @@ def gather_pool(
 ) -> Pool:
     """Evaluates the model on examples once, under ``pairs`` drawn sets and their complements."""
     count = len(jax.tree.leaves(inputs)[0])
-    nothing = {n: jnp.zeros((units,)) for n, units in intervention.units.items()}
-
-    def one(x: Inputs, target: Array, key: PRNGKey) -> Evidence:
-        return gather_evidence(intervention, model, x, target, nothing, key, pairs)
-
     keys = jax.random.split(key, count)
-    evidence = map_examples(one, inputs, np.asarray(targets), keys, chunk=min(64, count))
-    inputs, targets, evidence = jax.tree.map(jnp.asarray, (inputs, targets, evidence))
+    evidence = gather_all(intervention, model, inputs, targets, keys, pairs)
+    inputs, targets = jax.tree.map(jnp.asarray, (inputs, targets))
     return Pool(inputs, targets, evidence)
 
 

@@ -18,7 +18,7 @@ from mmx_jax.learn.checkpoint import digest
 from mmx_jax.mapping import map_examples
 from mmx_jax.modality import Modality
 from mmx_jax.model import as_callable
-from mmx_jax.numerics import is_inexact
+from mmx_jax.numerics import is_inexact, is_key
 from mmx_jax.typing import Inputs, Model
 
 __all__ = ["check_origin", "describe_modalities", "describe_model"]
@@ -115,8 +115,8 @@ def _sketch(model: Model) -> list[list[float]]:
     """Per array its norm, and its product with a drawn array of norm about 1."""
     out = []
     for i, leaf in enumerate(jax.tree.leaves(model)):
-        keys = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
-        flat = np.ravel(np.asarray(jax.random.key_data(leaf) if keys else leaf, np.float64))
+        plain = jax.random.key_data(leaf) if is_key(leaf) else leaf
+        flat = np.ravel(np.asarray(plain, np.float64))
         drawn = np.random.default_rng(i).normal(size=flat.size) / max(1, flat.size) ** 0.5
         out.append([float(np.linalg.norm(flat)), float(flat @ drawn)])
     return out

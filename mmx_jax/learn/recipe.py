@@ -29,7 +29,7 @@ from mmx_jax.learn.train import Progress, Trained, train_explainer
 from mmx_jax.learn.unread import evidence_of_outputs, unread_modalities
 from mmx_jax.mapping import map_examples
 from mmx_jax.modality import Modality
-from mmx_jax.model import as_callable
+from mmx_jax.model import as_callable, check_target
 from mmx_jax.typing import Inputs, Model
 
 __all__ = ["Recipe", "fit", "load"]
@@ -132,7 +132,7 @@ def fit(
     known = [held.evidence] + ([] if pool is None else [pool.evidence])
     unread = unread_modalities(sorted(modalities), spread, *known)
     if unread and recipe.settings.target != "fixed":  # others may be read for other outputs
-        known.append(evidence_of_outputs(gates, model, held_out, outputs.shape[-1], spread))
+        known.append(evidence_of_outputs(gates, model, held_out, outputs.shape[-1]))
         unread = unread_modalities(sorted(modalities), spread, *known)
     objective = Desiderata(
         gates,
@@ -235,9 +235,7 @@ def _about(directory: str | Path) -> dict[str, Any]:
 
 def _check_targets(targets: Any, outputs: np.ndarray) -> None:
     """Raises unless there is an output's number for each of the held-out inputs."""
-    given, (count, classes) = np.asarray(targets), outputs.shape
-    whole = np.issubdtype(given.dtype, np.integer)
-    if given.shape != (count,) or not whole or given.min() < 0 or given.max() >= classes:
-        said = f"are {given.dtype} of shape {given.shape}"
-        said += f", {given.min()} to {given.max()}" if given.size else ""
-        raise InputError("targets", said, f"give {count} whole numbers, 0 to {classes - 1}")
+    count, classes = outputs.shape
+    if np.shape(targets) != (count,):
+        raise InputError("targets", f"have shape {np.shape(targets)}", f"give ({count},)")
+    check_target(targets, classes)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from mmx_jax.learn.constraints import Balance
 from mmx_jax.learn.settings import Settings
-from mmx_jax.numerics import is_inexact
+from mmx_jax.numerics import is_inexact, is_key
 from mmx_jax.typing import PRNGKey
 
 __all__ = ["Program", "State", "cast"]
@@ -107,7 +107,7 @@ class Program:
             return jax.device_put(tree, where)
 
         def whole(x: Any) -> Array:
-            if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key):
+            if is_key(x):
                 return jax.random.wrap_key_data(whole(jax.random.key_data(x)))
             data = np.asarray(x)
             return jax.make_array_from_callback(data.shape, where, lambda index: data[index])

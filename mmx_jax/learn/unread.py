@@ -14,8 +14,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mmx_jax.desiderata.effects import pair, pairs
-from mmx_jax.learn.evaluation import hold_out
-from mmx_jax.learn.evidence import Evidence
+from mmx_jax.learn.evidence import Evidence, gather_all
+from mmx_jax.numerics import derive_keys
 from mmx_jax.typing import Inputs, Intervention, Model, Scores, Target
 
 __all__ = ["BesideUnread", "evidence_of_outputs", "unread_modalities"]
@@ -58,7 +58,7 @@ def unread_modalities(names: list[str], spread: float, *evidence: Evidence) -> l
 
 
 def evidence_of_outputs(
-    intervention: Intervention, model: Model, inputs: Inputs, outputs: int, spread: float
+    intervention: Intervention, model: Model, inputs: Inputs, outputs: int
 ) -> Evidence:
     """What the model says of examples for every output, not their own targets alone.
 
@@ -67,12 +67,12 @@ def evidence_of_outputs(
       model: the model.
       inputs: ``[examples, ...]``; with many outputs fewer of them are looked at.
       outputs: how many there are.
-      spread: the range R of v.
     """
     count = min(len(jax.tree.leaves(inputs)[0]), max(16, MOST // outputs))
     rows = jax.tree.map(lambda x: np.repeat(np.asarray(x)[:count], outputs, 0), inputs)
     targets = np.tile(np.arange(outputs, dtype=np.int32), count)
-    return hold_out(intervention, model, rows, targets, spread, sets=2).evidence
+    keys = derive_keys(0, "held-out sets", len(targets))
+    return gather_all(intervention, model, rows, targets, keys, 2)
 
 
 class BesideUnread(nnx.Module):

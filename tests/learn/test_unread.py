@@ -83,7 +83,7 @@ def test_a_modality_that_another_output_reads_is_read_where_targets_differ():
     inputs = examples(8)
     known = evidence(Third(), inputs)  # of output 1 alone
     assert unread_modalities(["a", "b", "c"], 1.0, known) == ["b", "c"]
-    more = evidence_of_outputs(mmx.FeatureGates(MODALITIES), Third(), inputs, 3, 1.0)
+    more = evidence_of_outputs(mmx.FeatureGates(MODALITIES), Third(), inputs, 3)
     assert unread_modalities(["a", "b", "c"], 1.0, known, more) == ["b"]
 
 
