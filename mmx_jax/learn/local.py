@@ -28,7 +28,7 @@ POINTS = 64
 """In the ball, at which Jacobians are taken for the searched bound."""
 
 ROUNDING, JACOBIAN = 1e-6, 1e-5
-"""Relative: of a few operations in float32, and of the norm of a Jacobian, which is a lower bound."""
+"""Relative: of a few operations in float32, and of the norm of a Jacobian, a lower bound."""
 
 
 def local_bounds(
